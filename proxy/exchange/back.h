@@ -1,0 +1,23 @@
+/*
+ * This worker's connections to backends: kept while idle (the hottest is used first), opened when
+ * none is free, never more than the backend's limit over all workers.
+ */
+#ifndef TEAL_BACK_H
+#define TEAL_BACK_H
+
+#include "proxy/exchange/engine.h"
+#include "proxy/message/stream.h"
+
+enum back_result { BACK_OPENED, BACK_FULL, BACK_UNRESOLVED };
+
+/* A stream to this member: from an idle connection or a new one, which connects to the address `skip` behind the
+ * one whose turn it is (names with several addresses).  BACK_FULL: max_connections is reached. */
+enum back_result back_stream(struct engine *, const struct member *, unsigned skip, struct stream **out);
+/* Closes idle connections of backends that are in no pool any more or whose pool has a limit; after a new fleet came. */
+void back_sweep(struct engine *);
+/* The worker stops: close everything idle, retire the rest. */
+void back_stop(struct engine *);
+void back_fini(struct engine *);        /* frees the groups; no connection may be left */
+unsigned back_open_connections(const struct engine *);
+
+#endif
