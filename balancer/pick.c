@@ -13,11 +13,11 @@
 
 #include "balancer/hash.h"
 #include "balancer/pick.h"
+#include "health/hold.h"
 
 #define PROBES       16u
 #define WARM         1000u /* thousandths of its weight a backend counts with */
 #define WARM_LEAST   100u
-#define HOLD_DOUBLES 5u /* 2^5 = 32 x */
 
 /* --- questions about one backend ------------------------------------------- */
 
@@ -374,8 +374,7 @@ backend_connect_failed(struct backend *b, const struct pool_config *config, int6
 		if (held > now_ms)
 			return; /* somebody else's failure began this hold already */
 		uint32_t before = atomic_load_explicit(&b->connect_failures, memory_order_relaxed);
-		unsigned doubles = before < HOLD_DOUBLES ? before : HOLD_DOUBLES;
-		until = now_ms + config->hold_down_ms * (INT64_C(1) << doubles);
+		until = hold_until(now_ms, config->hold_down_ms, before);
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &b->held_until_ms, &held, until, memory_order_relaxed, memory_order_relaxed));
 	atomic_fetch_add_explicit(&b->connect_failures, 1, memory_order_relaxed);

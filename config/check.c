@@ -32,8 +32,7 @@ check_listener(struct loading *l, config_setting_t *s, const struct listener_con
 		loading_refuse(l, loading_near(s, "redirect_port"),
 		    "means nothing without redirect_to_https = true");
 	/* whoever may connect could name any client address (PROXY protocol, section 4) */
-	if (c->proxy_protocol && c->proxy_protocol_from.n == 0 && c->address.path == NULL &&
-	    !loading_is_bad(from))
+	if (c->proxy_protocol && c->proxy_protocol_from.n == 0 && !loading_is_bad(from))
 		loading_refuse(l, loading_near(s, "proxy_protocol"),
 		    "needs proxy_protocol_from, the networks that may send PROXY headers");
 	if (!c->proxy_protocol && c->proxy_protocol_from.n > 0 && !loading_is_bad(from))

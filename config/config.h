@@ -313,6 +313,9 @@ void config_dump(const struct config *, FILE *out);
 /* The reference: every option with type, default, range and doc, as mdoc(7) for teal.conf(5). */
 void config_reference(FILE *out);
 
+/* "libconfig 1.5.0": only config/ knows the library. */
+const char *config_library(void);
+
 /* "250ms", "30s", "5m", "1h", "1d" -> ms; "64k", "1m", "1g" -> bytes.  0, or -1. */
 int duration_parse(const char *text, int64_t *ms);
 int size_parse(const char *text, size_t *bytes);

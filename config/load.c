@@ -382,6 +382,16 @@ load(struct loading *l, const char *file)
 	check_config(l);
 }
 
+const char *
+config_library(void)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), "libconfig %d.%d.%d", LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR,
+	    LIBCONFIG_VER_REVISION);
+	return text;
+}
+
 struct config *
 config_load(const char *file, FILE *errors)
 {

@@ -245,7 +245,7 @@ static const struct option pool_options[] = {
 	"Requests that may wait when all backends are full."),
     DURATION("queue_timeout", pool_config, queue_timeout_ms, "5s", MS, HOUR,
 	"How long a request may wait so."),
-    NUMBER("idle_connections", pool_config, idle_connections, "64", 0, 100000,
+    NUMBER("idle_connections", pool_config, idle_connections, "1024", 0, 100000,
 	"Idle connections kept per backend and worker."),
     DURATION("idle_timeout", pool_config, idle_timeout_ms, "55s", 100 * MS, DAY,
 	"An idle connection is closed after this; keep it below the backend's own."),

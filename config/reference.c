@@ -3,12 +3,11 @@
  *
  * Any thread.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "config/alloc.h"
 #include "config/options.h"
-
-#include <stdlib.h>
 
 /* Text for roff: no escapes, no control lines. */
 static void
@@ -111,7 +110,8 @@ put_facts(FILE *out, const struct option *o)
 	}
 	if (o->flags & OPTION_REQUIRED)
 		fputs("Required.\n", out);
-	else if (o->text != NULL && o->type != OPTION_GROUP)
+	/* what an empty string means is in the doc */
+	else if (o->text != NULL && o->text[0] != '\0')
 		put_default(out, o);
 }
 

@@ -205,8 +205,10 @@ scan_number(const struct scanner *c)
 static void
 scan_state(struct scanner *c)
 {
-	char now = *c->p, next = c->end - c->p > 1 ? c->p[1] : '\0';
+	char now = *c->p, next = '\0';
 
+	if (c->end - c->p > 1)
+		next = c->p[1];
 	switch (c->state) {
 	case NORMAL:
 		c->opened = c->at;

@@ -14,8 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SOURCE_BYTES_MAX (16u * 1024 * 1024) /* of all files together */
-#define SOURCE_DEPTH_MAX 10                  /* of @include in @include */
+#define SOURCE_BYTES_MAX ((size_t)16 * 1024 * 1024) /* of all files together */
+#define SOURCE_DEPTH_MAX 10                         /* of @include in @include */
 #define SOURCE_FILES_MAX 1000
 
 struct source_line {

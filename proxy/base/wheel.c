@@ -99,10 +99,8 @@ work_off(struct wheel *w, struct timeout **slot, int64_t upto_ms)
 		struct timeout *t = list;
 
 		detach(t);
-		if (t->filed_ms > upto_ms) {
-			insert(slot, t); /* a later revolution */
-		} else if (t->deadline_ms > upto_ms) {
-			file(w, t); /* was moved later */
+		if (t->deadline_ms > upto_ms) {
+			file(w, t); /* was moved later, or is of a later revolution */
 		} else {
 			w->armed--;
 			t->fire(t);

@@ -54,8 +54,6 @@ die(struct conn *c)
 {
 	c->dead = true;
 	timeout_cancel(&c->turn->wheel, &c->send_timer);
-	turn_forget(&c->run_task, &c->turn->runnable);
-	turn_forget(&c->flush_task, &c->turn->dirty);
 	turn_bury(c->turn, &c->grave_task);
 }
 
@@ -208,8 +206,6 @@ deliver(struct conn *c)
 		struct slice unread = {c->in, c->in->data + c->in_at, n};
 		size_t used = codec->input(c, unread);
 
-		if (c->dead)
-			return;
 		ENSURE(used <= n);
 		c->in_at += used;
 		if (used < n && c->codec == codec)

@@ -12,17 +12,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROXY_V1_MAX ((size_t)107)      /* with CR LF (2.1) */
-#define PROXY_V2_MAX ((size_t)4096)     /* with addresses and TLVs; our limit, the protocol has none */
+#define PROXY_V1_MAX ((size_t)107)  /* with CR LF (2.1) */
+#define PROXY_V2_MAX ((size_t)4096) /* with addresses and TLVs; our limit, the protocol has none */
 
 enum proxy_result {
-	PROXY_MORE,                     /* a beginning of a header */
+	PROXY_MORE, /* a beginning of a header */
 	PROXY_DONE,
-	PROXY_BAD,                      /* no header, or a malformed one: close, silently */
+	PROXY_BAD, /* no header, or a malformed one: close, silently */
 };
 
 struct proxy_header {
-	bool known;                     /* false: LOCAL, UNKNOWN, AF_UNSPEC, AF_UNIX: the socket's own address counts */
+	bool known; /* false: LOCAL, UNKNOWN, AF_UNSPEC, AF_UNIX: the socket's own address counts */
 	uint8_t source[16], destination[16]; /* v4 mapped */
 	uint16_t source_port, destination_port;
 };

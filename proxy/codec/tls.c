@@ -25,9 +25,8 @@
 	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                               \
 	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                               \
 	"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
-#define CIPHERS_13                                                                                 \
-	"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-#define GROUPS "X25519:P-256:P-384"
+#define CIPHERS_13    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define GROUPS        "X25519:P-256:P-384"
 #define KEY_TYPES_MAX 4 /* certificates for the same names: RSA, ECDSA, EdDSA */
 
 struct tls_certificate {
@@ -38,7 +37,7 @@ struct tls_certificate {
 };
 
 struct name_row {
-	const char *name;               /* the certificate's */
+	const char *name; /* the certificate's */
 	size_t order;
 	const struct tls_certificate *certificate;
 };
@@ -48,9 +47,9 @@ struct tls_server {
 	bool http2;
 	struct tls_certificate *certificates;
 	size_t n_certificates;
-	int64_t *not_after;             /* by the configuration's index */
+	int64_t *not_after; /* by the configuration's index */
 	size_t n_not_after;
-	struct name_row *rows;          /* sorted by name; the first certificate that has it wins */
+	struct name_row *rows; /* sorted by name; the first certificate that has it wins */
 	size_t n_rows;
 };
 
@@ -188,8 +187,7 @@ alpn(SSL *ssl, const unsigned char **out, unsigned char *n_out, const unsigned c
 	unsigned char *chosen = NULL;
 
 	(void)ssl;
-	if (SSL_select_next_proto(&chosen, n_out, ours, n_ours, in, n_in) !=
-	    OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, n_out, ours, n_ours, in, n_in) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -230,7 +228,8 @@ static EVP_PKEY *
 read_key(const char *file, char *err, size_t err_size)
 {
 	BIO *bio = BIO_new_file(file, "r");
-	EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+	EVP_PKEY *key =
+	    bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
 
 	if (key == NULL)
 		explain(err, err_size, "private key", file);
@@ -367,8 +366,9 @@ load_one(struct tls_server *server, const struct listener_tls *config,
 		goto out;
 	if (X509_check_private_key(leaf, key) != 1) {
 		ERR_clear_error();
-		(void)snprintf(err, err_size, "private key %s: it does not belong to certificate %s",
-		    files->key, files->chain);
+		(void)snprintf(err, err_size,
+		    "private key %s: it does not belong to certificate %s", files->key,
+		    files->chain);
 		goto out;
 	}
 	c = place(server, config, leaf, EVP_PKEY_get_base_id(key), err, err_size);
@@ -400,8 +400,7 @@ index_names(struct tls_server *server)
 		const struct tls_certificate *c = &server->certificates[i];
 
 		for (size_t j = 0; j < c->names.n; j++)
-			server->rows[server->n_rows++] =
-			    (struct name_row){c->names.items[j], i, c};
+			server->rows[server->n_rows++] = (struct name_row){c->names.items[j], i, c};
 	}
 	qsort(server->rows, server->n_rows, sizeof *server->rows, by_name);
 }

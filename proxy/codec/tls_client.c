@@ -27,7 +27,7 @@ struct tls_client {
 	atomic_uint refs;
 	SSL_CTX *ctx;
 	bool h2, verify;
-	char *server_name;              /* "": the backend's host */
+	char *server_name; /* "": the backend's host */
 	pthread_mutex_t lock;
 	struct session_slot sessions[SESSIONS_MAX];
 	unsigned n_sessions, next;
@@ -85,6 +85,7 @@ new_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
+/* A copy: the library lets a TLS 1.3 session be used once and marks it, but connections come in bursts. */
 static void
 use_session(struct tls_client *client, SSL *ssl, const char *name)
 {
@@ -93,8 +94,8 @@ use_session(struct tls_client *client, SSL *ssl, const char *name)
 
 	ENSURE(pthread_mutex_lock(&client->lock) == 0);
 	slot = slot_of(client, name);
-	if (slot != NULL && SSL_SESSION_up_ref(slot->session) == 1)
-		session = slot->session;
+	if (slot != NULL)
+		session = SSL_SESSION_dup(slot->session);
 	ENSURE(pthread_mutex_unlock(&client->lock) == 0);
 	if (session != NULL)
 		(void)SSL_set_session(ssl, session); /* refused: a full handshake */
@@ -229,8 +230,8 @@ set_protocol(SSL_CTX *ctx, bool h2)
 					SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 					SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_read_ahead(ctx, 1);
-	(void)SSL_CTX_set_session_cache_mode(ctx,
-	    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	(void)SSL_CTX_set_session_cache_mode(
+	    ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(ctx, new_session);
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
 	       SSL_CTX_set_alpn_protos(ctx, h2 ? only_h2 : only_h1,

@@ -15,7 +15,7 @@
 
 /* --- names of a certificate (tls_names.c) ------------------------------------- */
 
-#define TLS_NAME_MAX 253                /* RFC 1035 2.3.4, as text */
+#define TLS_NAME_MAX 253 /* RFC 1035 2.3.4, as text */
 
 /* Lower case, sorted, unique: "a.test", "*.a.test", "192.0.2.1", "2001:db8::1". */
 struct tls_names {
@@ -33,7 +33,7 @@ bool tls_wildcard(const char *name, size_t n, char out[TLS_NAME_MAX + 1]);
 
 /* --- session tickets (tls_tickets.c) -------------------------------------------- */
 
-#define TICKET_LIFE_S 14400             /* a session, and a key before the next one takes over */
+#define TICKET_LIFE_S 14400 /* a session, and a key before the next one takes over */
 
 /* Tickets under keys of the whole process: good on every worker, listener and configuration. */
 void tls_tickets_use(SSL_CTX *);
@@ -43,12 +43,12 @@ void tls_tickets_rotate(void);
 /* --- what the contexts' callbacks learn of a connection -------------------------- */
 
 struct tls_certificate;
-struct tls_peer {                       /* SSL_set_app_data() */
+struct tls_peer {                                  /* SSL_set_app_data() */
 	const struct tls_certificate *certificate; /* server: the one presented */
-	bool named;                     /* server: it was chosen by name */
-	char *sni;                      /* server: what was asked for, lower case; malloc'd, or NULL */
+	bool named;                                /* server: it was chosen by name */
+	char *sni; /* server: what was asked for, lower case; malloc'd, or NULL */
 	struct tls_client *client;
-	char *name;                     /* client: what was verified, key of its sessions; malloc'd */
+	char *name; /* client: what was verified, key of its sessions; malloc'd */
 };
 
 /* A connection's SSL on the first certificate; takes a reference of the server. */

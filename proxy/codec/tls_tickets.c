@@ -29,7 +29,7 @@ struct ticket_key {
 static struct {
 	pthread_mutex_t lock;
 	struct ticket_key current, previous;
-	time_t since;                   /* 0: no key yet */
+	time_t since; /* 0: no key yet */
 } ring = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void

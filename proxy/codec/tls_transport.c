@@ -6,13 +6,14 @@
  *
  * Reading.  Read-ahead fetches what the socket has, so readiness of the socket does not tell of decrypted or
  * buffered records: `pending` does, but only after a read that gave something. A partial record is
- * not worth another call.  TLS may have to write in order to read and the reverse: the interest handed to the
- * socket is the conn's, turned by what the library last asked for.
+ * not worth another call.
  *
- * Writing.  Small pieces are gathered so that what a turn produced is one record and one system call.  A
- * record that did not fit the socket is offered again with the same bytes.
+ * Writing.  Small pieces are gathered so that what a turn produced is one record and one system call.
  *
- * The BIO below is ours: it never raises SIGPIPE, and it tells a connection that was cut from one that said
+ * The BIO below is ours.  What the socket does not take waits in `overflow`, so the library is never left with
+ * half a record: it could not answer a KeyUpdate then (OpenSSL 3.0 ends the connection: "bad length"), and reading
+ * would have to wait for writing.  It is bounded: a record that waits has not been reported as taken, and
+ * none is made while one waits.  The BIO never raises SIGPIPE, and it tells a connection that was cut from one that said
  * close_notify without breaking the other direction.
  *
  * Owner: the conn.  Thread: its worker's.
@@ -27,29 +28,31 @@
 #include "proxy/codec/tls_context.h"
 #include "proxy/codec/wire.h"
 
-#define RECORD_MAX  ((size_t)16384)     /* plain bytes (RFC 8446 5.1) */
-#define USELESS_MAX 32u                 /* records that carry no data: KeyUpdate, alerts, renegotiation */
-#define USELESS_PER ((size_t)65536)     /* data received that gives one of them back */
+#define RECORD_MAX   ((size_t)16384) /* plain bytes (RFC 8446 5.1) */
+#define USELESS_MAX  32u /* records that carry no data: KeyUpdate, alerts, renegotiation */
+#define USELESS_PER  ((size_t)65536)  /* data received that gives one of them back */
+#define OVERFLOW_MAX ((size_t)131072) /* a record, or a handshake's flight with its certificates */
 
 #define TLS_TRANSPORT_MAGIC 0x715001d5u
 
 struct tls_transport {
-	struct wire wire;               /* first */
+	struct wire wire; /* first */
 	uint32_t magic;
-	SSL *ssl;                       /* NULL: a backend whose name cannot be verified */
-	struct tls_server *server;      /* one of the two; a reference */
+	SSL *ssl;                  /* NULL: a backend whose name cannot be verified */
+	struct tls_server *server; /* one of the two; a reference */
 	struct tls_client *client;
 	struct tls_peer peer;
 	bool established;
-	bool failed;                    /* a fatal error: the library must not be asked again */
-	bool cut;                       /* the socket ended; close_notify or not */
-	bool more;                      /* the last read gave something */
-	bool want_read, want_write;     /* the conn's interest */
-	bool read_wants_write, write_wants_read;
-	bool shutting;                  /* close_notify waits for the socket */
+	bool failed;                /* a fatal error: the library must not be asked again */
+	bool cut;                   /* the socket ended; close_notify or not */
+	bool more;                  /* the last read gave something */
+	bool want_read, want_write; /* the conn's interest */
+	bool shutting;              /* FIN follows when the overflow is out */
 	unsigned useless;
-	size_t received;                /* since the last one was given back */
-	size_t unsent;                  /* bytes of the record the socket did not take */
+	size_t received;         /* since the last one was given back */
+	size_t unsent;           /* the conn's bytes in the overflow, not reported as taken yet */
+	unsigned char *overflow; /* ciphertext the socket did not take; NULL: none */
+	size_t overflow_at, overflow_end;
 };
 
 static _Thread_local unsigned char staging[RECORD_MAX];
@@ -104,22 +107,61 @@ bio_read(BIO *bio, char *to, int n)
 	return -1;
 }
 
+static bool
+overflow_add(struct tls_transport *s, const void *p, size_t n)
+{
+	unsigned char *more;
+
+	if (n > OVERFLOW_MAX - s->overflow_end)
+		return false;
+	more = realloc(s->overflow, s->overflow_end + n);
+	ENSURE(more != NULL);
+	s->overflow = more;
+	memcpy(more + s->overflow_end, p, n);
+	s->overflow_end += n;
+	return true;
+}
+
+/* true: nothing waits any more.  An error is left to the next who reads or writes. */
+static bool
+overflow_flush(struct tls_transport *s)
+{
+	while (s->overflow != NULL) {
+		struct iovec iov = {s->overflow + s->overflow_at, s->overflow_end - s->overflow_at};
+		ssize_t put = wire_write(&s->wire, &iov, 1);
+
+		if (put <= 0) {
+			s->failed = s->failed || put == IO_ERROR;
+			return false;
+		}
+		s->overflow_at += (size_t)put;
+		if (s->overflow_at < s->overflow_end)
+			continue;
+		free(s->overflow);
+		s->overflow = NULL;
+		s->overflow_at = s->overflow_end = 0;
+	}
+	return true;
+}
+
+/* Takes everything, or fails. */
 static int
 bio_write(BIO *bio, const char *from, int n)
 {
 	struct tls_transport *s = BIO_get_data(bio);
 	struct iovec iov = {(char *)(uintptr_t)from, (size_t)n};
-	ssize_t put;
+	ssize_t put = 0;
 
 	BIO_clear_retry_flags(bio);
 	if (n <= 0 || flooded(s))
 		return -1;
-	put = wire_write(&s->wire, &iov, 1);
-	if (put > 0)
-		return (int)put;
+	if (s->overflow == NULL)
+		put = wire_write(&s->wire, &iov, 1);
 	if (put == IO_AGAIN)
-		BIO_set_retry_write(bio);
-	return -1;
+		put = 0;
+	if (put < 0 || (put < n && !overflow_add(s, from + put, (size_t)(n - put))))
+		return -1;
+	return n;
 }
 
 static long
@@ -189,11 +231,7 @@ give_back(struct tls_transport *s, size_t got)
 static void
 update_interest(struct tls_transport *s)
 {
-	bool read = (s->want_read && !s->read_wants_write) || (s->want_write && s->write_wants_read);
-	bool write = (s->want_write && !s->write_wants_read) ||
-		     (s->want_read && s->read_wants_write) || s->shutting;
-
-	wire_want(&s->wire, read, write);
+	wire_want(&s->wire, s->want_read, s->want_write || s->overflow != NULL);
 }
 
 static void
@@ -214,11 +252,11 @@ explain_failure(struct tls_transport *s)
 {
 	long verdict = s->ssl != NULL ? SSL_get_verify_result(s->ssl) : X509_V_OK;
 	bool library = ERR_peek_last_error() != 0;
-	const char *reason = s->ssl == NULL  ? "there is no name that could be verified"
-			     : library       ? tls_reason()
-			     : s->cut        ? "the peer closed"
+	const char *reason = s->ssl == NULL ? "there is no name that could be verified"
+			     : library      ? tls_reason()
+			     : s->cut       ? "the peer closed"
 			     : s->peer.client != NULL && tls_client_h2(s->peer.client) &&
-				       SSL_is_init_finished(s->ssl)
+				     SSL_is_init_finished(s->ssl)
 				 ? "h2 was not chosen by ALPN"
 				 : "the connection broke";
 
@@ -240,8 +278,8 @@ handshake_failed(struct tls_transport *s)
 {
 	explain_failure(s);
 	s->failed = true;
-	conn_lost(s->wire.transport.conn,
-	    s->wire.client ? OUTCOME_BACK_TLS_FAILED : OUTCOME_CLIENT_GONE);
+	conn_lost(
+	    s->wire.transport.conn, s->wire.client ? OUTCOME_BACK_TLS_FAILED : OUTCOME_CLIENT_GONE);
 }
 
 /* The backend must have chosen what the pool speaks; a pool of HTTP/1.1 takes no choice for it. */
@@ -280,12 +318,8 @@ handshake(struct tls_transport *s)
 		return;
 	}
 
-	int error = SSL_get_error(s->ssl, done);
-
-	if (error == SSL_ERROR_WANT_READ && !s->cut)
-		wire_want(&s->wire, true, false);
-	else if (error == SSL_ERROR_WANT_WRITE)
-		wire_want(&s->wire, false, true);
+	if (SSL_get_error(s->ssl, done) == SSL_ERROR_WANT_READ && !s->cut)
+		wire_want(&s->wire, true, s->overflow != NULL);
 	else
 		handshake_failed(s);
 }
@@ -319,6 +353,8 @@ read_bytes(struct transport *t, void *to, size_t n)
 	clean_errors();
 	got = SSL_read(s->ssl, to, n < INT32_MAX ? (int)n : INT32_MAX);
 	s->more = got > 0;
+	if (s->overflow != NULL)
+		update_interest(s); /* an answer to a KeyUpdate may be in it */
 	if (flooded(s))
 		return failed_for_good(s);
 	if (got > 0) {
@@ -328,10 +364,6 @@ read_bytes(struct transport *t, void *to, size_t n)
 	switch (SSL_get_error(s->ssl, got)) {
 	case SSL_ERROR_WANT_READ:
 		return s->cut ? cut(s) : IO_AGAIN;
-	case SSL_ERROR_WANT_WRITE:
-		s->read_wants_write = true;
-		update_interest(s);
-		return IO_AGAIN;
 	case SSL_ERROR_ZERO_RETURN:
 		return IO_EOF;
 	default:
@@ -350,7 +382,7 @@ pending(struct transport *t)
 struct cursor {
 	const struct iovec *iov;
 	int n;
-	size_t at;                      /* within the first */
+	size_t at; /* within the first */
 };
 
 static void
@@ -391,74 +423,53 @@ gather(const struct cursor *c, size_t most, const unsigned char **bytes)
 	return n;
 }
 
-/* One record did not go out: why.  IO_AGAIN, or IO_ERROR. */
-static ssize_t
-write_stopped(struct tls_transport *s, int put, size_t n)
-{
-	switch (SSL_get_error(s->ssl, put)) {
-	case SSL_ERROR_WANT_READ:
-		if (s->cut)
-			return failed_for_good(s);
-		s->write_wants_read = true;
-		update_interest(s);
-		break;
-	case SSL_ERROR_WANT_WRITE:
-		break;
-	default:
-		return failed_for_good(s);
-	}
-	s->unsent = n;
-	return IO_AGAIN;
-}
-
 static ssize_t
 write_bytes(struct transport *t, const struct iovec *iov, int n_iov)
 {
 	struct tls_transport *s = self(t);
 	struct cursor at = {iov, n_iov, 0};
 	const unsigned char *bytes = NULL;
-	ssize_t taken = 0, stopped = IO_AGAIN;
-	size_t n;
+	size_t taken = 0, n;
 
 	if (s->failed || !s->established)
 		return s->failed ? IO_ERROR : IO_AGAIN;
-	while ((n = gather(&at, s->unsent != 0 ? s->unsent : RECORD_MAX, &bytes)) > 0) {
+	if (!overflow_flush(s))
+		return s->failed ? IO_ERROR : IO_AGAIN;
+	if (s->unsent != 0) { /* the same bytes are offered again: they are out now */
+		taken = s->unsent;
+		s->unsent = 0;
+		advance(&at, taken);
+	}
+	while ((n = gather(&at, RECORD_MAX, &bytes)) > 0) {
 		clean_errors();
 		int put = SSL_write(s->ssl, bytes, (int)n);
 
-		if (flooded(s)) {
-			stopped = failed_for_good(s);
+		if (put <= 0 || flooded(s)) {
+			(void)failed_for_good(s);
 			break;
 		}
-		if (put <= 0) {
-			stopped = write_stopped(s, put, n);
+		if (s->overflow != NULL) {
+			s->unsent = (size_t)put;
 			break;
 		}
-		s->unsent = 0;
-		taken += put;
+		taken += (size_t)put;
 		advance(&at, (size_t)put);
 	}
-	return taken > 0 ? taken : stopped;
+	if (taken > 0)
+		return (ssize_t)taken;
+	return s->failed ? IO_ERROR : IO_AGAIN;
 }
 
 /* --- the end ----------------------------------------------------------------------------------- */
 
-/* close_notify; false: it waits for the socket */
-static bool
+static void
 say_goodbye(struct tls_transport *s)
 {
-	int done;
-
-	if (!s->established || s->failed || s->unsent != 0)
-		return true; /* half a record is out: there is no room for an alert */
-	if ((SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) != 0 && !s->shutting)
-		return true;
+	if (!s->established || s->failed || (SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) != 0)
+		return;
 	clean_errors();
-	done = SSL_shutdown(s->ssl);
-	if (done < 0 && SSL_get_error(s->ssl, done) == SSL_ERROR_WANT_WRITE)
-		return false;
+	(void)SSL_shutdown(s->ssl); /* 0: the peer has not said it yet */
 	clean_errors();
-	return true;
 }
 
 static void
@@ -466,7 +477,8 @@ shut(struct transport *t)
 {
 	struct tls_transport *s = self(t);
 
-	s->shutting = !say_goodbye(s);
+	say_goodbye(s);
+	s->shutting = s->overflow != NULL;
 	if (s->shutting)
 		update_interest(s);
 	else
@@ -480,7 +492,7 @@ close_transport(struct transport *t)
 
 	if (s->ssl != NULL) {
 		if (!t->abort)
-			(void)say_goodbye(s);
+			say_goodbye(s);
 		/* a connection that just ends does not make its session a bad one */
 		SSL_set_shutdown(s->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 		SSL_free(s->ssl);
@@ -491,6 +503,7 @@ close_transport(struct transport *t)
 	tls_client_free(s->client);
 	free(s->peer.sni);
 	free(s->peer.name);
+	free(s->overflow);
 	s->magic = 0;
 	free(s);
 }
@@ -517,32 +530,39 @@ opened(struct wire *w)
 		wire_want(w, true, false);
 }
 
+/* The overflow first: it is older than anything the conn has to write.  false: it is still there. */
+static bool
+writable_now(struct tls_transport *s)
+{
+	if (!overflow_flush(s))
+		return false;
+	if (s->shutting) {
+		s->shutting = false;
+		wire_shutdown(&s->wire);
+	}
+	update_interest(s);
+	return true;
+}
+
 static void
 ready(struct wire *w, bool readable, bool writable)
 {
 	struct tls_transport *s = of_wire(w);
-	bool read, write;
 
 	if (w->transport.conn->dead)
 		return;
 	if (!s->established) {
+		if (writable)
+			(void)overflow_flush(s);
 		handshake(s);
 		return;
 	}
-	if (s->shutting && writable) {
-		s->shutting = !say_goodbye(s);
-		if (!s->shutting)
-			wire_shutdown(w);
-	}
-	read = s->want_read && (readable || (writable && s->read_wants_write));
-	write = s->want_write && (writable || (readable && s->write_wants_read));
-	if (writable)
-		s->read_wants_write = false;
-	if (readable)
-		s->write_wants_read = false;
-	update_interest(s);
-	if (read || write)
-		conn_ready(w->transport.conn, read, write);
+	writable = writable && writable_now(s) && s->want_write;
+	readable = readable && s->want_read;
+	if (s->failed)
+		conn_lost(w->transport.conn, w->client ? OUTCOME_BACK_RESET : OUTCOME_CLIENT_GONE);
+	else if (readable || writable)
+		conn_ready(w->transport.conn, readable, writable);
 }
 
 const struct wire_kind tls_wire_kind = {

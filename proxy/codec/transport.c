@@ -57,8 +57,8 @@ connect_done(struct wire *w)
 	if (error == 0 && met_itself(w))
 		error = ECONNREFUSED;
 	if (error != 0) {
-		conn_lost(w->transport.conn, error == ECONNREFUSED ? OUTCOME_CONNECT_REFUSED
-								   : OUTCOME_CONNECT_FAILED);
+		conn_lost(w->transport.conn,
+		    error == ECONNREFUSED ? OUTCOME_CONNECT_REFUSED : OUTCOME_CONNECT_FAILED);
 		return;
 	}
 	w->connecting = false;

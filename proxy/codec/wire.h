@@ -24,22 +24,22 @@ struct wire;
 struct sockaddr;
 
 struct wire_kind {
-	void (*opened)(struct wire *);  /* the socket is connected; conn is set */
+	void (*opened)(struct wire *); /* the socket is connected; conn is set */
 	void (*ready)(struct wire *, bool readable, bool writable);
 };
 
 enum watch { WATCH_NOTHING, WATCH_LEVEL, WATCH_EDGE };
 
 struct wire {
-	struct transport transport;     /* first */
+	struct transport transport; /* first */
 	uint32_t magic;
 	int fd;
-	int error;                      /* errno of a connect that failed at once */
-	bool client;                    /* we connected: the peer is a backend */
+	int error;   /* errno of a connect that failed at once */
+	bool client; /* we connected: the peer is a backend */
 	bool connecting;
 	bool write_watched;
-	bool asked;                     /* wire_want() was called */
-	bool failed;                    /* the socket cannot be watched: reads and writes fail */
+	bool asked;  /* wire_want() was called */
+	bool failed; /* the socket cannot be watched: reads and writes fail */
 	enum watch read_watched;
 	const struct wire_kind *kind;
 	struct event_base *base;

@@ -111,6 +111,7 @@ static void
 connect_failed(struct pooled *p)
 {
 	struct back_group *g = p->group;
+	uint32_t before;
 
 	if (p->bc.conn.lost_why == OUTCOME_OK)
 		return; /* closed by ourselves */
@@ -118,8 +119,9 @@ connect_failed(struct pooled *p)
 	if (++g->failed_addresses < p->n_addresses)
 		return;
 	g->failed_addresses = 0;
+	before = atomic_load_explicit(&g->backend->connect_failures, memory_order_relaxed);
 	backend_connect_failed(g->backend, g->pool, g->engine->turn->now_ms);
-	if (atomic_load_explicit(&g->backend->connect_failures, memory_order_relaxed) == 1)
+	if (before == 0) /* once, until it is reachable again */
 		log_warn("backend %s (%s): %s", g->backend->name, color_name(g->backend->color),
 		    outcome_row(p->bc.conn.lost_why)->sentence);
 }

@@ -139,7 +139,8 @@ method_word(enum evhttp_cmd_type type)
 	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
 	    EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH)
 
-/* evhttp reads no body with these methods and would take it for the next request. */
+/* With some methods evhttp reads no body (with which, its versions differ) and would take it for
+ * the next request. */
 static bool
 body_is_stray(struct evhttp_request *request)
 {

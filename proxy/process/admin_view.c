@@ -120,16 +120,16 @@ codes_json(const struct tally_sum *sum)
 }
 
 static json_t *
-color_json(struct control *control, const struct service *s, enum color color,
+color_json(struct control *control, const struct service *s, enum color color, uint32_t course,
     const struct tally_sum sums[N_COLORS])
 {
 	const struct tally_sum *sum = &sums[color];
 	const struct pool *pool = &s->pools[color];
-	uint32_t bp = service_weight(s);
+	unsigned bp = course_weight(course);
 	uint64_t all = sums[BLUE].window_requests + sums[GREEN].window_requests;
 	json_t *o = json_object(), *backends = json_array();
 
-	put(o, "weight", percent(color == service_candidate(s) ? bp : 10000 - bp));
+	put(o, "weight", percent(color == course_live(course) ? 10000 - bp : bp));
 	put(o, "share",
 	    number(all == 0 ? 0 : 100.0 * (double)sum->window_requests / (double)all, 100));
 	put(o, "requests", count_json(sum->requests));
@@ -197,6 +197,7 @@ view_service(struct control *control, const struct service *s)
 	struct tally_sum sums[N_COLORS];
 	int64_t now_ms = control_now_ms(), window_ms = config->rollout.limits.window_ms;
 	json_t *o = json_object(), *colors = json_object();
+	uint32_t course = service_course(s->state); /* once: a worker may trip meanwhile */
 
 	for (int c = 0; c < N_COLORS; c++)
 		tally_sum(s->state->tally[c], now_ms, window_ms, &sums[c]);
@@ -204,9 +205,9 @@ view_service(struct control *control, const struct service *s)
 	put(o, "hosts", list_json(&config->hosts));
 	put(o, "paths", list_json(&config->paths));
 	put(o, "epoch", count_json(atomic_load_explicit(&s->state->epoch, memory_order_relaxed)));
-	put(o, "live", json_string(color_name(service_live(s))));
-	put(o, "candidate", json_string(color_name(service_candidate(s))));
-	put(o, "weight", percent(service_weight(s)));
+	put(o, "live", json_string(color_name(course_live(course))));
+	put(o, "candidate", json_string(color_name(color_other(course_live(course)))));
+	put(o, "weight", percent(course_weight(course)));
 	put(o, "split", json_string(split_word(config->split.by)));
 	put(o, "maintenance",
 	    json_boolean(atomic_load_explicit(&s->state->maintenance, memory_order_relaxed)));
@@ -214,7 +215,8 @@ view_service(struct control *control, const struct service *s)
 	put(o, "window_ms", json_integer(window_ms));
 	put(o, "rollout", rollout_json(&config->rollout));
 	for (int c = 0; c < N_COLORS; c++)
-		put(colors, color_name((enum color)c), color_json(control, s, (enum color)c, sums));
+		put(colors, color_name((enum color)c),
+		    color_json(control, s, (enum color)c, course, sums));
 	put(o, "colors", colors);
 	return o;
 }

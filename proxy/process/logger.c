@@ -1,6 +1,8 @@
 /* The log thread.  See logger.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 
 #define RINGS_MAX      2048
 #define PAUSE_MS       20               /* between looks when there was nothing */
+#define WRITE_WAIT_MS  200
 #define COMPLAIN_EVERY 60               /* seconds between two words about the same trouble */
 
 struct logger {
@@ -95,13 +98,37 @@ lines(const char *p, size_t n)
 	return count;
 }
 
+/*
+ * A pipe whose reader has stopped must hold up neither the rest of the logs nor the end: the operator's lines
+ * are given up after a moment, access lines wait (the rings fill, then lose and count) until the stop.
+ */
+static bool
+writable(struct logger *l, int fd, bool access)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+
+	for (;;) {
+		bool last = atomic_load(&l->stopping);
+
+		if (poll(&pfd, 1, WRITE_WAIT_MS) > 0)
+			return true;
+		if (!access || last)
+			return false;
+	}
+}
+
 /* Everything or a counted loss: a line that failed is not tried again. */
 static void
 write_out(struct logger *l, int fd, const char *p, size_t n, bool access)
 {
 	while (n > 0) {
-		ssize_t done = write(fd, p, n);
+		/* a pipe that is writable takes PIPE_BUF bytes without blocking (pipe(7)) */
+		size_t some = l->file && access ? n : n < PIPE_BUF ? n : PIPE_BUF;
+		ssize_t done = -1;
 
+		errno = EAGAIN;
+		if (writable(l, fd, access))
+			done = write(fd, p, some);
 		if (done == -1 && errno == EINTR)
 			continue;
 		if (done <= 0) {

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <jansson.h>
-#include <libconfig.h>
 #include <llhttp.h>
 #include <nghttp2/nghttp2.h>
 #include <openssl/crypto.h>
@@ -42,7 +41,7 @@ versions(void)
 	printf("nghttp2 %s\n", nghttp2_version(0)->version_str);
 	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
 	printf("llhttp %d.%d.%d\n", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
-	printf("libconfig %d.%d.%d\n", LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
+	printf("%s\n", config_library());
 	printf("jansson %s\n", jansson_version_str());
 }
 

@@ -307,6 +307,12 @@ certificates(const struct scrape *m)
 	have = control_certificates(m->control, all, n);
 	family(m, name, "gauge", "When the certificate expires.");
 	for (unsigned i = 0; i < have && i < n; i++) {
+		bool again = false;
+
+		for (unsigned k = 0; k < i; k++)
+			again = again || strcmp(all[k].file, all[i].file) == 0;
+		if (again) /* two listeners share it: one series */
+			continue;
 		fprintf(m->out, "%s{", name);
 		label(m->out, "file", all[i].file);
 		fprintf(m->out, "} %" PRId64 "\n", all[i].not_after);

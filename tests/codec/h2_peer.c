@@ -69,6 +69,8 @@ on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *n
 
 	(void)session;
 	(void)flags;
+	if (n_name == 7 && memcmp(name, ":status", 7) == 0)
+		s->interim = value[0] == '1';
 	add_line(s->head_done ? &s->trailers : &s->head, name, n_name, value, n_value);
 	return 0;
 }
@@ -91,14 +93,10 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 		return 0;
 	case NGHTTP2_HEADERS:
 		s = peer_stream(p, frame->hd.stream_id);
-		if (!s->head_done) {
-			if (strncmp(s->head.p, ":status: 1", 10) == 0 &&
-			    strstr(s->head.p, "\n:status: ") == NULL) {
-				bytes_text(&s->head, "--\n");
-			}
-			s->head_done = strncmp(s->head.p, ":status: 1", 10) != 0 ||
-			    strstr(s->head.p, "--\n:status: 2") != NULL;
-		}
+		if (s->interim)
+			bytes_text(&s->head, "--\n");
+		else
+			s->head_done = true;
 		break;
 	case NGHTTP2_DATA:
 		break;

@@ -30,6 +30,7 @@ struct peer_stream {
 	struct bytes head;              /* "name: value\n" each, 1xx blocks end with "--\n" */
 	struct bytes trailers;
 	struct bytes body;
+	bool interim;                   /* the block under way is a 1xx */
 	bool head_done;
 	bool end;                       /* END_STREAM was received */
 	bool closed;

@@ -44,8 +44,8 @@ loop_init(struct loop *l)
 	memset(l, 0, sizeof *l);
 	ENSURE(config != NULL);
 	/* as the workers do */
-	ENSURE(event_config_set_flag(config,
-		   EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0);
+	ENSURE(event_config_set_flag(
+		   config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0);
 	l->base = event_base_new_with_config(config);
 	event_config_free(config);
 	ENSURE(l->base != NULL);
@@ -182,8 +182,7 @@ side_send(struct side *s, const void *p, size_t n)
 int
 tcp_listen(struct sockaddr_storage *address, unsigned *len)
 {
-	struct sockaddr_in any = {.sin_family = AF_INET,
-	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof any;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

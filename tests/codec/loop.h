@@ -22,7 +22,7 @@ struct loop {
 
 void loop_init(struct loop *);
 void loop_fini(struct loop *);
-void loop_once(struct loop *);          /* waits for something to happen, 20 ms at most */
+void loop_once(struct loop *); /* waits for something to happen, 20 ms at most */
 /* Until the condition holds; 10 s are a failure. */
 #define LOOP_UNTIL(loop, condition)                                                                \
 	do {                                                                                       \
@@ -39,26 +39,26 @@ unsigned long loop_idle_rounds(struct loop *);
 
 /* One end: a conn and what it saw. */
 struct side {
-	struct conn conn;               /* first */
+	struct conn conn; /* first */
 	struct loop *loop;
-	char *received;                 /* NUL-terminated, never NULL */
+	char *received; /* NUL-terminated, never NULL */
 	size_t n_received;
 	unsigned n_established, n_eof, n_lost;
 	enum outcome why;
 	bool gone;
-	bool echo;                      /* sends back what it gets */
-	bool keep;                      /* lets the input lie, paused */
+	bool echo; /* sends back what it gets */
+	bool keep; /* lets the input lie, paused */
 };
 
 /* The side starts its transport at once; it lives until side_free(). */
 struct side *side_new(struct loop *, struct transport *, bool front);
-void side_free(struct side *);          /* closes what is open */
+void side_free(struct side *); /* closes what is open */
 void side_send(struct side *, const void *, size_t);
 
 /* A connected pair of TCP sockets on loopback, both non-blocking. */
 void tcp_pair(int fd[2]);
 /* A socket that listens on loopback; its address is put there. */
 int tcp_listen(struct sockaddr_storage *, unsigned *len);
-int tcp_accept(int fd);                 /* non-blocking; waits for one */
+int tcp_accept(int fd); /* non-blocking; waits for one */
 
 #endif

@@ -1,0 +1,30 @@
+/*
+ * HTTP/1.1 over a Unix socket, as much of it as asking teal needs: one request per connection,
+ * a response with Content-Length, chunked or up to the end.
+ */
+#ifndef TEALCTL_CLIENT_H
+#define TEALCTL_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define RESPONSE_MAX (64u * 1024 * 1024) /* bytes */
+
+struct response {
+	unsigned status;
+	char *body; /* NUL-terminated, malloc'd */
+	size_t n;
+};
+
+/* 0, or -1 with what the operator can do about it in err.  Any status is an answer. */
+int client_ask(const char *socket, const char *method, const char *target, const char *body,
+    struct response *, char *err, size_t err_size);
+
+/* 1: *out is complete; 0: more is needed; -1: not an HTTP response.  `ended`: the peer closed.
+ * `n` bytes at `data`, which is NUL-terminated. */
+int response_parse(const char *data, size_t n, bool ended, struct response *out);
+
+/* A path segment, percent-encoded (RFC 3986 section 3.3); malloc'd, ends the process when out of memory. */
+char *client_segment(const char *text);
+
+#endif
