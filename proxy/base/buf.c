@@ -1,9 +1,9 @@
 /*
  * The pool of chunks, and buf, a queue of segments: each a view into a chunk.
  *
- * Bytes below chunk->used are never written again while somebody else may see them.  The free space
- * behind `used` belongs to whoever took the chunk: a conn for what it reads, or the one buf whose segment is
- * marked `own`.  Everybody else has read-only views.
+ * Bytes below chunk->used are never written again while somebody else may see them.  The free
+ * space behind `used` belongs to whoever took the chunk: a conn for what it reads, or the one buf
+ * whose segment is marked `own`.  Everybody else has read-only views.
  *
  * Owner: the worker's turn.  Thread: that worker's.
  */
@@ -23,15 +23,15 @@ struct segment {
 	struct chunk *chunk;
 	unsigned char *p;
 	size_t n;
-	bool own;                       /* this buf took the chunk: it may fill what is behind `used` */
+	bool own; /* this buf took the chunk: it may fill what is behind `used` */
 };
 
 struct chunk_pool {
-	struct chunk *free[N_POOLED];   /* LIFO: the warmest first */
+	struct chunk *free[N_POOLED]; /* LIFO: the warmest first */
 	unsigned n_free[N_POOLED];
 	unsigned keep;
 	unsigned in_use;
-	bool closed;                    /* chunk_pool_free() came while chunks were in use */
+	bool closed; /* chunk_pool_free() came while chunks were in use */
 	size_t bytes;
 	struct slab segments;
 };
@@ -90,9 +90,9 @@ chunk_pool_bytes(const struct chunk_pool *pool)
 struct chunk *
 chunk_new(struct chunk_pool *pool, size_t at_least)
 {
-	unsigned kind = at_least <= CHUNK_SMALL ? KIND_SMALL
-	    : at_least <= CHUNK_LARGE           ? KIND_LARGE
-						: KIND_ODD;
+	unsigned kind = at_least <= CHUNK_SMALL   ? KIND_SMALL
+			: at_least <= CHUNK_LARGE ? KIND_LARGE
+						  : KIND_ODD;
 	struct chunk *c;
 
 	if (kind < N_POOLED && pool->free[kind] != NULL) {
@@ -346,6 +346,9 @@ buf_move(struct buf *to, struct buf *from, size_t n)
 	ENSURE(n <= from->bytes && to != from && to->pool == from->pool);
 	while (n > 0) {
 		struct segment *s = from->head;
+
+		ENSURE(s != NULL); /* n <= from->bytes */
+
 		bool small = s->n < BUF_REF_MIN && s->n <= tail_room(to);
 
 		if (s->n > n || small) {

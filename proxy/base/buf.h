@@ -15,15 +15,15 @@
 
 struct chunk_pool;
 
-#define CHUNK_SMALL   ((size_t)4096 - 64)
-#define CHUNK_LARGE   ((size_t)16384 + 512) /* one TLS record and the head of the next */
-#define BUF_REF_MIN   ((size_t)2048)        /* shorter slices are copied: they must not pin a large chunk */
+#define CHUNK_SMALL ((size_t)4096 - 64)
+#define CHUNK_LARGE ((size_t)16384 + 512) /* one TLS record and the head of the next */
+#define BUF_REF_MIN ((size_t)2048) /* shorter slices are copied: they must not pin a large chunk */
 
 struct chunk {
 	uint32_t refs;
-	uint32_t size;                  /* of data */
-	uint32_t used;                  /* high-water mark of what was filled */
-	uint32_t kind;                  /* which free list; pool's business */
+	uint32_t size; /* of data */
+	uint32_t used; /* high-water mark of what was filled */
+	uint32_t kind; /* which free list; pool's business */
 	struct chunk_pool *pool;
 	struct chunk *next_free;
 	unsigned char data[];
@@ -36,10 +36,10 @@ void chunk_pool_free(struct chunk_pool *);
 size_t chunk_pool_bytes(const struct chunk_pool *); /* memory held, free and in use */
 struct chunk *chunk_new(struct chunk_pool *, size_t at_least);
 struct chunk *chunk_ref(struct chunk *);
-void chunk_unref(struct chunk *);       /* NULL allowed */
+void chunk_unref(struct chunk *); /* NULL allowed */
 
 struct slice {
-	struct chunk *chunk;            /* NULL: the memory is borrowed for this call, copy what you keep */
+	struct chunk *chunk; /* NULL: the memory is borrowed for this call, copy what you keep */
 	const unsigned char *p;
 	size_t n;
 };
@@ -57,32 +57,35 @@ struct buf {
 };
 
 void buf_init(struct buf *, struct chunk_pool *);
-void buf_fini(struct buf *);            /* drops everything */
+void buf_fini(struct buf *); /* drops everything */
 static inline size_t
 buf_bytes(const struct buf *b)
 {
 	return b->bytes;
 }
-void buf_append(struct buf *, const void *, size_t);      /* copies, into the tail chunk while it has room */
-void buf_append_slice(struct buf *, struct slice);        /* by reference from BUF_REF_MIN on, else copies */
+void buf_append(
+    struct buf *, const void *, size_t); /* copies, into the tail chunk while it has room */
+void buf_append_slice(
+    struct buf *, struct slice); /* by reference from BUF_REF_MIN on, else copies */
 /* Room for n contiguous bytes at the end (n <= CHUNK_LARGE); what was written is then committed. */
 unsigned char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);
 int buf_iov(const struct buf *, struct iovec *, int max); /* how many were filled */
 void buf_consume(struct buf *, size_t n);
-struct slice buf_first(const struct buf *);               /* the first contiguous piece; n = 0 when empty */
-void buf_move(struct buf *to, struct buf *from, size_t n); /* same pool; moves, no copy of large pieces */
+struct slice buf_first(const struct buf *); /* the first contiguous piece; n = 0 when empty */
+void buf_move(
+    struct buf *to, struct buf *from, size_t n); /* same pool; moves, no copy of large pieces */
 
 /* Bump allocation that is freed at once: heads and their fields.  First block comes with the first use. */
 struct arena {
 	struct chunk_pool *pool;
-	struct chunk *blocks;           /* newest first, linked by next_free */
+	struct chunk *blocks; /* newest first, linked by next_free */
 	size_t left;
 	unsigned char *at;
 };
 void arena_init(struct arena *, struct chunk_pool *);
-void arena_fini(struct arena *);        /* also resets: may be used again */
-void *arena_alloc(struct arena *, size_t); /* aligned to 8; never NULL; not zeroed */
+void arena_fini(struct arena *);                        /* also resets: may be used again */
+void *arena_alloc(struct arena *, size_t);              /* aligned to 8; never NULL; not zeroed */
 void *arena_copy(struct arena *, const void *, size_t); /* a NUL is put behind it */
 
 /* Fixed-size objects, recycled per worker. */
@@ -93,7 +96,7 @@ struct slab {
 };
 void slab_init(struct slab *, size_t size, unsigned keep);
 void slab_fini(struct slab *);
-void *slab_get(struct slab *);          /* zeroed; never NULL */
+void *slab_get(struct slab *); /* zeroed; never NULL */
 void slab_put(struct slab *, void *);
 
 #endif

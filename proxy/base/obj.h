@@ -11,13 +11,13 @@
 #include <stdlib.h>
 
 /* Always on: an invariant that does not hold ends the process rather than a customer's data. */
-#define ENSURE(cond)                                                                              \
-	do {                                                                                      \
-		if (__builtin_expect(!(cond), 0)) {                                               \
-			fprintf(stderr, "teal: %s:%d: %s: ENSURE(%s)\n", __FILE__, __LINE__,      \
-			    __func__, #cond);                                                     \
-			abort();                                                                  \
-		}                                                                                 \
+#define ENSURE(cond)                                                                               \
+	do {                                                                                       \
+		if (__builtin_expect(!(cond), 0)) {                                                \
+			fprintf(stderr, "teal: %s:%d: %s: ENSURE(%s)\n", __FILE__, __LINE__,       \
+			    __func__, #cond);                                                      \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -1,6 +1,6 @@
 /*
- * The work of one turn.  A list is worked off up to a marker put at its end first, so that what is
- * queued meanwhile has its go in the next pass and every task may be taken off any list at any time.
+ * The work of one turn.  A list is worked off up to a marker put at its end first, so that what
+ * is queued meanwhile has its go in the next pass, and every task may be taken off at any time.
  *
  * Owner: the worker.  Thread: that worker's.
  */
@@ -9,7 +9,7 @@
 #include "proxy/base/obj.h"
 #include "proxy/base/turn.h"
 
-#define CHUNKS_KEPT 128         /* free ones of each size: 2.5 MiB at most */
+#define CHUNKS_KEPT 128 /* free ones of each size: 2.5 MiB at most */
 
 void
 turn_init(struct turn *turn, int64_t now_us, int64_t wall_ms)

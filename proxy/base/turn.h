@@ -17,22 +17,22 @@
 #include "proxy/base/wheel.h"
 
 struct task_list;
-struct task {                           /* embedded; on a list at most once */
+struct task { /* embedded; on a list at most once */
 	TAILQ_ENTRY(task) link;
 	bool queued;
-	struct task_list *on;           /* which list, while queued */
+	struct task_list *on; /* which list, while queued */
 	void (*run)(struct task *);
 };
 TAILQ_HEAD(task_list, task);
 
 struct turn {
-	int64_t now_ms;                 /* CLOCK_MONOTONIC, refreshed once per turn */
+	int64_t now_ms; /* CLOCK_MONOTONIC, refreshed once per turn */
 	int64_t now_us;
-	int64_t wall_ms;                /* CLOCK_REALTIME of the same moment */
+	int64_t wall_ms; /* CLOCK_REALTIME of the same moment */
 	struct chunk_pool *chunks;
 	struct wheel wheel;
 	struct task_list runnable;      /* has input or events to go on with */
-	struct task_list later;         /* had its share: goes on in the next turn, after the others' poll */
+	struct task_list later;         /* had its share: goes on in the next turn, after a poll */
 	struct task_list dirty;         /* has output to flush: once per turn */
 	struct task_list graves;        /* run() frees the owner */
 	struct task marker;             /* turn_end's own */
@@ -52,9 +52,9 @@ turn_wake(struct turn *turn)
 void turn_init(struct turn *, int64_t now_us, int64_t wall_ms);
 void turn_fini(struct turn *);
 void turn_clock(struct turn *, int64_t now_us, int64_t wall_ms);
-void turn_run(struct turn *, struct task *);    /* once more this turn, before the flush */
-void turn_later(struct turn *, struct task *);  /* in the next turn; turn_end() is then true */
-void turn_flush(struct turn *, struct task *);  /* at the end of this turn */
+void turn_run(struct turn *, struct task *);   /* once more this turn, before the flush */
+void turn_later(struct turn *, struct task *); /* in the next turn; turn_end() is then true */
+void turn_flush(struct turn *, struct task *); /* at the end of this turn */
 void turn_bury(struct turn *, struct task *);
 void turn_forget(struct task *, struct task_list *); /* takes it off again */
 /* Runs and flushes until nothing is left, at most `TURN_PASSES` times (a peer cannot keep a worker

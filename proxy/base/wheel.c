@@ -1,7 +1,7 @@
 /*
- * The timing wheel.  A timeout is filed in the slot of its deadline's tick; those of a later
- * revolution stay there and are passed over.  Moving a deadline later is a store: when its slot comes up it
- * is filed anew.  That is what most timeouts do all their life.
+ * The timing wheel.  A timeout is filed in the slot of its deadline's tick.  When the slot comes up
+ * and the deadline is not due, because it was moved or is of a later revolution, it is filed anew:
+ * so moving a deadline later is a store, and that is what most timeouts do all their life.
  *
  * While a slot is worked off its list hangs on a local head: any timeout on it may be cancelled,
  * re-armed or freed by the one that fires.

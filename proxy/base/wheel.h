@@ -14,15 +14,15 @@
 #define WHEEL_SLOTS   1024
 
 struct timeout {
-	struct timeout *next, **prev;   /* linked while armed */
+	struct timeout *next, **prev; /* linked while armed */
 	int64_t deadline_ms;
-	int64_t filed_ms;               /* deadline under which it is filed; moving later is a store */
+	int64_t filed_ms; /* deadline under which it is filed; moving later is a store */
 	void (*fire)(struct timeout *); /* owner by CONTAINER_OF; may re-arm or free it */
 };
 
 struct wheel {
 	struct timeout *slots[WHEEL_SLOTS];
-	int64_t tick;                   /* last tick done */
+	int64_t tick; /* last tick done */
 	unsigned armed;
 };
 

@@ -15,39 +15,11 @@
 #include <string.h>
 
 #include "proxy/base/obj.h"
-#include "proxy/codec/back_conn.h"
-#include "proxy/codec/h1.h"
-#include "proxy/message/websocket.h"
+#include "proxy/codec/back_h1.h"
 
-#define BACK_H1_MAGIC    0xbac17411u
-#define STATUS_LINE_MAX  2048
-#define HEAD_SLACK       1024 /* blanks and line ends of a head that is within its limits as decoded */
-#define INTERIM_RELAYED  10   /* 1xx heads passed on; further ones are dropped */
-#define INTERIM_MAX      100  /* more than these are an attack */
-
-enum phase { IDLE, AWAITING, BODY, ENDED, TUNNEL };
-
-struct back_h1 {
-	struct h1 h;            /* first */
-	uint32_t magic;
-	struct back_conn *bc;
-	enum phase phase;
-	struct h1_limits limits;
-	enum outcome failed;    /* set by a verb, carried out by produce() */
-	bool begun;             /* the request's head was queued */
-	bool reused;            /* not the connection's first exchange */
-	bool keep;              /* may be pooled after this exchange */
-	bool reading;           /* inside input(): in_at lags behind */
-	bool released;          /* reset inside input(): pooled at its end */
-	bool line_checked;
-	bool answered;          /* a byte of response was seen */
-	bool head_method;       /* the request's method is HEAD */
-	bool expect_continue;
-	bool websocket;
-	unsigned interim;
-	uint64_t sent;          /* bytes of this request that left */
-	char accept[WEBSOCKET_ACCEPT + 1];
-};
+#define BACK_H1_MAGIC   0xbac17411u
+#define STATUS_LINE_MAX 2048
+#define HEAD_SLACK      1024 /* blanks and line ends of a head that is within its limits as decoded */
 
 static struct back_h1 *
 of_stream(struct stream *s)
@@ -122,7 +94,8 @@ settle(struct back_h1 *b, size_t unread)
 	if (!h->open)
 		return;
 	if (b->failed == OUTCOME_OK && (h->out_short || h->out_excess))
-		b->failed = OUTCOME_INTERNAL; /* never a request whose length is a lie (RFC 9112 6.2) */
+		b->failed =
+		    OUTCOME_INTERNAL; /* never a request whose length is a lie (RFC 9112 6.2) */
 	if (b->failed != OUTCOME_OK) {
 		fail(b, b->failed);
 		return;
@@ -161,106 +134,12 @@ broken(const struct back_h1 *b, enum outcome why)
 	return why;
 }
 
-/* --- response heads --------------------------------------------------------------- */
+/* --- response heads ---------------------------------------------------------------- */
 
 static enum outcome
 blame(enum outcome why)
 {
 	return why == OUTCOME_HEADER_TOO_LARGE ? OUTCOME_BACK_TOO_LARGE : OUTCOME_BACK_MALFORMED;
-}
-
-static void
-head_of(struct head *head, const struct h1_head *parsed)
-{
-	*head = (struct head){
-	    .status = parsed->status,
-	    .minor = parsed->minor,
-	    .fields = parsed->fields,
-	    .content_length = parsed->content_length,
-	};
-}
-
-static enum outcome
-interim(struct back_h1 *b, const struct h1_head *parsed)
-{
-	struct head head;
-
-	/* RFC 9110 15.2: no body, so no framing; an endless row of them is no answer */
-	if (parsed->chunked || parsed->content_length != HEAD_LENGTH_NONE)
-		return OUTCOME_BACK_MALFORMED;
-	if (++b->interim > INTERIM_MAX)
-		return OUTCOME_BACK_MALFORMED;
-	if (parsed->status == 100 && !b->expect_continue)
-		return OUTCOME_OK;
-	if (parsed->status != 100 && b->interim > INTERIM_RELAYED)
-		return OUTCOME_OK;
-	head_of(&head, parsed);
-	b->h.stream.events->head(b->h.stream.user, &head, false);
-	return OUTCOME_OK;
-}
-
-/* RFC 6455 4.1: a 101 that was not asked for, or answers another key, is not one. */
-static enum outcome
-switched(struct back_h1 *b, const struct h1_head *parsed)
-{
-	struct head head;
-
-	if (!b->websocket || !parsed->upgrade || !parsed->websocket || parsed->chunked ||
-	    parsed->content_length > 0 || !text_is(parsed->websocket_accept, b->accept))
-		return OUTCOME_BACK_MALFORMED;
-	b->phase = TUNNEL;
-	b->keep = false;
-	b->h.in = b->h.out = H1_TUNNEL;
-	b->h.out_ended = false;
-	head_of(&head, parsed);
-	head.content_length = HEAD_LENGTH_NONE;
-	b->h.stream.events->head(b->h.stream.user, &head, false);
-	return OUTCOME_OK;
-}
-
-static bool
-has_body(const struct back_h1 *b, const struct h1_head *parsed)
-{
-	return !b->head_method && parsed->status != 204 && parsed->status != 304 &&
-	    parsed->content_length != 0;
-}
-
-static void
-final(struct back_h1 *b, const struct h1_head *parsed)
-{
-	struct h1 *h = &b->h;
-	bool end = !has_body(b, parsed);
-	struct head head;
-
-	head_of(&head, parsed);
-	if (parsed->status == 204) {
-		/* RFC 9110 8.6 forbids the length; what might follow is not looked for */
-		if (parsed->content_length > 0 || parsed->chunked)
-			b->keep = false;
-		head.content_length = HEAD_LENGTH_NONE;
-	}
-	/* RFC 9112 9.3; an upgrade that was refused leaves too much in doubt */
-	if (parsed->close || (parsed->minor == 0 && !parsed->keep_alive) || b->websocket)
-		b->keep = false;
-	if (b->websocket)
-		h->out_ended = true; /* there is no body to send now */
-	if (end) {
-		h->in_ended = true;
-		b->phase = ENDED;
-	} else {
-		b->phase = BODY;
-		h->in = parsed->chunked ? H1_CHUNKED
-		    : head.content_length >= 0 ? H1_LENGTH
-					       : H1_UNTIL_CLOSE;
-		h->in_left = head.content_length;
-		h1_chunk_init(&h->chunks);
-		if (h->in == H1_UNTIL_CLOSE)
-			b->keep = false;
-	}
-	if (end && !h->out_ended)
-		b->keep = false; /* answered before the request was complete (attack 55) */
-	head.no_body = end;
-	h->stream.events->head(h->stream.user, &head, end);
 }
 
 static size_t
@@ -277,12 +156,7 @@ head_whole(struct back_h1 *b, struct slice in)
 	}
 	h->scan = (struct h1_scan){0};
 	b->line_checked = false;
-	if (parsed.status == 101)
-		why = switched(b, &parsed);
-	else if (parsed.status < 200)
-		why = interim(b, &parsed);
-	else
-		final(b, &parsed);
+	why = back_h1_head(b, &parsed);
 	if (why != OUTCOME_OK) {
 		fail(b, why);
 		return in.n;
@@ -491,10 +365,10 @@ static bool
 request_valid(const struct head *head, bool end)
 {
 	return token_valid(head->method_text.p, head->method_text.n) &&
-	    path_valid(head->path.p, head->path.n) &&
-	    (head->authority.n == 0 || authority_valid(head->authority.p, head->authority.n)) &&
-	    h1_fields_valid(&head->fields) && !(end && head->content_length > 0) &&
-	    !(end && head->websocket);
+	       path_valid(head->path.p, head->path.n) &&
+	       (head->authority.n == 0 || authority_valid(head->authority.p, head->authority.n)) &&
+	       h1_fields_valid(&head->fields) && !(end && head->content_length > 0) &&
+	       !(end && head->websocket);
 }
 
 static void
@@ -515,7 +389,7 @@ write_framing(struct back_h1 *b, struct h1_writer *w, const struct head *head, b
 {
 	struct h1 *h = &b->h;
 	bool expects = head->method == METHOD_POST || head->method == METHOD_PUT ||
-	    head->method == METHOD_PATCH;
+		       head->method == METHOD_PATCH;
 
 	h->out_ended = end;
 	if (end) {
@@ -596,7 +470,7 @@ reset(struct stream *s, enum outcome why)
 	struct back_h1 *b = of_stream(s);
 	struct h1 *h = &b->h;
 	bool whole = h->in_ended && h->out_ended && !h->out_short && !h->out_excess &&
-	    buf_bytes(&h->conn->out) == 0 && b->failed == OUTCOME_OK && h->in != H1_TUNNEL;
+		     buf_bytes(&h->conn->out) == 0 && b->failed == OUTCOME_OK && h->in != H1_TUNNEL;
 
 	(void)why;
 	if (!h->open)

@@ -5,9 +5,9 @@
  *        |                        |                            |                    |
  *        +------ conn_lost, conn_close: dead --- turn_end() ---+------- buried -----+
  *
- * Reading.  What the codec leaves unread stays contiguous in conn->in; bytes below chunk->used are never
- * written again while a slice may see them.  A pause is only a bit: the interest in readiness is dropped
- * when readiness comes all the same, so most pauses cost no system call.
+ * Reading.  What the codec leaves unread stays contiguous in conn->in; bytes below chunk->used are
+ * never written again while a slice may see them.  A pause is only a bit: the interest in readiness
+ * is dropped when readiness comes all the same, so most pauses cost no system call.
  *
  * Writing.  Once per turn, from the flush task: produce, write, sent, until nothing is left or the
  * transport takes no more.
@@ -375,8 +375,8 @@ conn_output(struct conn *c)
 		turn_flush(c->turn, &c->flush_task);
 }
 
-/* A write failed.  A backend that refuses a long body answers and closes: the answer is still there to be
- * read, before the loss is told. */
+/* A write failed.  A backend that refuses a long body answers and closes: the answer is still there
+ * to be read, before the loss is told. */
 static void
 last_words(struct conn *c)
 {
@@ -465,8 +465,8 @@ flush(struct task *t)
 		all_out(c);
 	} else {
 		if (c->bytes_out != before || !timeout_armed(&c->send_timer))
-			timeout_set(&c->turn->wheel, &c->send_timer, c->turn->now_ms,
-			    c->send_timeout_ms);
+			timeout_set(
+			    &c->turn->wheel, &c->send_timer, c->turn->now_ms, c->send_timeout_ms);
 		if (!c->blocked)
 			turn_later(c->turn, &c->run_task); /* its share is used up */
 	}
@@ -535,6 +535,7 @@ conn_ready(struct conn *c, bool readable, bool writable)
 		read_some(c);
 		settle(c);
 	} else {
-		set_interest(c, false, c->writing); /* paused, and there is something: stop asking */
+		set_interest(
+		    c, false, c->writing); /* paused, and there is something: stop asking */
 	}
 }

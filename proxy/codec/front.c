@@ -4,8 +4,9 @@
  *   begin -> [TLS handshake] -> ALPN ---------------> front_h2 | front_h1
  *                     clear text -> first bytes ----> front_h2 (RFC 9113 3.4) | front_h1
  *
- * Until then this file is the codec, and its timer bounds the handshake and the first bytes. h2 over
- * TLS is chosen by ALPN alone (RFC 9113 3.2): a preface without it is a malformed HTTP/1 request.
+ * Until then this file is the codec, and its timer bounds the handshake and the first bytes. h2
+ * over TLS is chosen by ALPN alone (RFC 9113 3.2): a preface without it is a malformed HTTP/1
+ * request.
  *
  * Owner: the worker.  Thread: the worker's.
  */

@@ -19,32 +19,11 @@
 #include <string.h>
 
 #include "proxy/base/obj.h"
-#include "proxy/codec/front.h"
-#include "proxy/codec/h1.h"
-#include "proxy/message/websocket.h"
+#include "proxy/codec/front_h1.h"
 
 #define FRONT_H1_MAGIC  0xf2017411u
 #define HEAD_SLACK      1024 /* blanks and line ends of a head that is within its limits as decoded */
 #define TINY_PER_GLITCH 64   /* chunks not worth their framing: so many cost one glitch */
-
-enum phase { WAITING, BODY, HELD, DONE, REFUSED, TUNNEL };
-
-struct front_h1 {
-	struct h1 h;            /* first */
-	uint32_t magic;
-	struct front_conn *fc;
-	enum phase phase;
-	struct head head;       /* of the request under way */
-	struct h1_limits limits;
-	enum outcome failed;    /* set by a verb, carried out by produce() */
-	bool answered;          /* the final response head, or a 101, was written */
-	bool keep;              /* the connection stays open after this response */
-	bool head_begun;        /* a byte of the next head was seen */
-	bool blank_line;        /* the one empty line before it was seen */
-	bool line_checked;
-	bool again;             /* not the connection's first request */
-	unsigned tiny;
-};
 
 static struct front_h1 *
 of_stream(struct stream *s)
@@ -433,139 +412,12 @@ on_timer(struct timeout *t)
 /* --- verbs ---------------------------------------------------------------------- */
 
 static void
-write_status(struct h1_writer *w, unsigned status)
-{
-	const char *reason = status_reason(status);
-
-	H1_WRITE(w, "HTTP/1.1 ");
-	h1_write_number(w, status, 10);
-	H1_WRITE(w, " ");
-	h1_write(w, reason, strlen(reason));
-	H1_WRITE(w, "\r\n");
-}
-
-static void
-send_interim(struct front_h1 *f, const struct head *head)
-{
-	struct h1_writer w;
-
-	if (f->head.minor == 0)
-		return; /* RFC 9110 15.2 */
-	h1_write_begin(&w, &f->h.conn->out, head->fields.bytes + 64);
-	write_status(&w, head->status);
-	h1_write_fields(&w, &head->fields);
-	H1_WRITE(&w, "\r\n");
-	f->h.out_framing += h1_write_end(&w);
-}
-
-static void
-send_switch(struct front_h1 *f, const struct head *head)
-{
-	struct h1_writer w;
-	char accept[WEBSOCKET_ACCEPT + 1];
-
-	websocket_accept(f->head.websocket_key.p, f->head.websocket_key.n, accept);
-	h1_write_begin(&w, &f->h.conn->out, head->fields.bytes + 192);
-	write_status(&w, 101);
-	H1_WRITE(&w, "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ");
-	h1_write(&w, accept, WEBSOCKET_ACCEPT);
-	H1_WRITE(&w, "\r\n");
-	h1_write_fields(&w, &head->fields);
-	H1_WRITE(&w, "\r\n");
-	f->h.out_framing += h1_write_end(&w);
-	f->answered = true;
-	f->keep = false;
-	f->phase = TUNNEL;
-	f->h.in = f->h.out = H1_TUNNEL;
-	conn_resume(f->h.conn, PAUSE_CODEC); /* what the client sent early may go now */
-}
-
-/* RFC 9112 6.3: what frames this response's body.  true: Content-Length is written, *length. */
-static bool
-choose_framing(struct front_h1 *f, const struct head *head, bool end, int64_t *length)
-{
-	struct h1 *h = &f->h;
-
-	*length = head->content_length;
-	if (head->status == 204)
-		return false;
-	if (head->status == 304 || f->head.method == METHOD_HEAD)
-		return *length >= 0;
-	if (end) {
-		*length = 0;
-		return true;
-	}
-	if (*length >= 0) {
-		h->out = H1_LENGTH;
-		h->out_left = *length;
-		return true;
-	}
-	h->out = f->head.minor > 0 ? H1_CHUNKED : H1_UNTIL_CLOSE;
-	return false;
-}
-
-/* Does the connection stay open after this response?  Decided, and announced, with its head. */
-static void
-choose_keep(struct front_h1 *f)
-{
-	const struct conn *c = f->h.conn;
-
-	if (f->phase == HELD) {
-		/* refused upgrade: bytes sent ahead may have been meant for the tunnel (attack 34) */
-		f->phase = DONE;
-		f->h.in_ended = true;
-		f->keep = f->keep && c->in_at == c->in_end;
-	}
-	if (!f->h.in_ended || f->h.out == H1_UNTIL_CLOSE || f->fc->draining)
-		f->keep = false;
-}
-
-static void
-send_final(struct front_h1 *f, const struct head *head, bool end)
-{
-	struct h1 *h = &f->h;
-	struct h1_writer w;
-	int64_t length;
-	bool has_length = choose_framing(f, head, end, &length);
-
-	choose_keep(f);
-	h->out_ended = end;
-	f->answered = true;
-	h1_write_begin(&w, &h->conn->out, head->fields.bytes + 192);
-	write_status(&w, head->status);
-	h1_write_fields(&w, &head->fields);
-	if (fields_find(&head->fields, F_DATE) == NULL)
-		h1_write_field(&w, "date", 4, h1_date(h->conn->turn->wall_ms), 29);
-	if (has_length) {
-		H1_WRITE(&w, "content-length: ");
-		h1_write_number(&w, (uint64_t)length, 10);
-		H1_WRITE(&w, "\r\n");
-	}
-	if (h->out == H1_CHUNKED)
-		H1_WRITE(&w, "transfer-encoding: chunked\r\n");
-	if (!f->keep)
-		H1_WRITE(&w, "connection: close\r\n");
-	else if (f->head.minor == 0)
-		H1_WRITE(&w, "connection: keep-alive\r\n");
-	H1_WRITE(&w, "\r\n");
-	h->out_framing += h1_write_end(&w);
-}
-
-static void
 send_head(struct stream *s, const struct head *head, bool end)
 {
 	struct front_h1 *f = of_stream(s);
-	bool switches = head->status == 101;
 
 	ENSURE(f->h.open && !f->answered);
-	if (!h1_fields_valid(&head->fields) || (switches && f->phase != HELD))
-		f->failed = OUTCOME_INTERNAL;
-	else if (switches)
-		send_switch(f, head);
-	else if (head->status < 200)
-		send_interim(f, head);
-	else
-		send_final(f, head, end);
+	front_h1_send_head(f, head, end);
 	conn_output(f->h.conn);
 }
 

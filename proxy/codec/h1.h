@@ -8,7 +8,7 @@
  *   h1_chunk.c   the chunked coding, one byte at a time
  *   h1_write.c   heads and trailers out
  *   h1.c         bodies between a conn and a stream's user
- *   front_h1.c, back_h1.c   the two codecs
+ *   front_h1.c, back_h1.c   the two codecs: a connection's life; _response.c of each: response heads
  *
  * One thread.  Nothing here outlives its conn.
  */
@@ -52,14 +52,15 @@ enum h1_found {
 	H1_LINE_TOO_LONG, /* first line */
 	H1_TOO_LARGE,     /* max bytes are there and no end */
 };
-enum h1_found h1_scan(struct h1_scan *, const unsigned char *p, size_t n, size_t line_max, size_t max);
+enum h1_found h1_scan(
+    struct h1_scan *, const unsigned char *p, size_t n, size_t line_max, size_t max);
 
 struct h1_head {
 	struct text method, target; /* request */
 	unsigned status;            /* response */
 	unsigned minor;
-	struct fields fields;       /* end-to-end only; hop-by-hop and framing fields are below */
-	int64_t content_length;     /* or HEAD_LENGTH_NONE */
+	struct fields fields;   /* end-to-end only; hop-by-hop and framing fields are below */
+	int64_t content_length; /* or HEAD_LENGTH_NONE */
 	bool chunked;
 	bool close, keep_alive, upgrade; /* Connection: options (RFC 9112 9.6, 9.3; RFC 9110 7.8) */
 	bool websocket;                  /* Upgrade: has it */
@@ -76,13 +77,13 @@ enum outcome h1_request_line(const char *p, size_t n, struct h1_head *);
 enum outcome h1_status_line(const char *p, size_t n, struct h1_head *);
 /* A whole head as h1_scan() found it.  Copied into the arena once; every text of *head points there. OK, or
  * BAD_REQUEST, NOT_IMPLEMENTED, VERSION_REFUSED, HEADER_TOO_LARGE, METHOD_REFUSED. What was understood stays in *head. */
-enum outcome h1_parse_request(struct h1_head *, struct arena *, const unsigned char *p, const struct h1_scan *,
-    const struct h1_limits *);
-enum outcome h1_parse_response(struct h1_head *, struct arena *, const unsigned char *p, const struct h1_scan *,
-    const struct h1_limits *);
+enum outcome h1_parse_request(struct h1_head *, struct arena *, const unsigned char *p,
+    const struct h1_scan *, const struct h1_limits *);
+enum outcome h1_parse_response(struct h1_head *, struct arena *, const unsigned char *p,
+    const struct h1_scan *, const struct h1_limits *);
 /* Trailers: n bytes, from the first field line to the empty line, both included. Those not allowed are left out. */
-enum outcome h1_parse_trailers(struct fields *, struct arena *, const unsigned char *p, size_t n, const struct h1_limits *,
-    bool request);
+enum outcome h1_parse_trailers(struct fields *, struct arena *, const unsigned char *bytes,
+    size_t n, const struct h1_limits *, bool request);
 
 /* Steps of the above: blanks off both ends; the list sorted (OK, BAD_REQUEST or NOT_IMPLEMENTED). */
 struct text h1_trim(struct text);
@@ -97,18 +98,18 @@ enum outcome h1_request(struct head *to, const struct h1_head *from, struct aren
 
 struct h1_chunks {
 	unsigned char state;
-	unsigned char digits;   /* of the size */
-	bool extended;          /* this chunk has an extension */
-	uint64_t left;          /* of the chunk under way */
-	size_t line;            /* bytes of this size line */
-	size_t extensions;      /* bytes, all chunks */
-	uint64_t n_chunks;      /* with data, so far */
+	unsigned char digits; /* of the size */
+	bool extended;        /* this chunk has an extension */
+	uint64_t left;        /* of the chunk under way */
+	size_t line;          /* bytes of this size line */
+	size_t extensions;    /* bytes, all chunks */
+	uint64_t n_chunks;    /* with data, so far */
 };
 enum h1_chunk {
-	H1_CHUNK_MORE,      /* all bytes used, nothing to deliver */
-	H1_CHUNK_BEGUN,     /* a chunk's size is known and not 0 */
-	H1_CHUNK_DATA,      /* c->left bytes of data come next; the caller takes them with h1_chunk_took() */
-	H1_CHUNK_TRAILERS,  /* the last chunk's line is done: the trailer section follows */
+	H1_CHUNK_MORE,  /* all bytes used, nothing to deliver */
+	H1_CHUNK_BEGUN, /* a chunk's size is known and not 0 */
+	H1_CHUNK_DATA, /* c->left bytes of data come next; the caller takes them with h1_chunk_took() */
+	H1_CHUNK_TRAILERS, /* the last chunk's line is done: the trailer section follows */
 	H1_CHUNK_BAD,
 };
 void h1_chunk_init(struct h1_chunks *);
@@ -150,35 +151,36 @@ enum h1_framing { H1_NONE, H1_LENGTH, H1_CHUNKED, H1_UNTIL_CLOSE, H1_TUNNEL };
  * Receiving: bytes of conn->in become body events, at most STREAM_CREDIT of them not given back.
  * Sending:   verbs append to conn->out; what left it is reported as drained. */
 struct h1 {
-	struct stream stream;   /* first */
+	struct stream stream; /* first */
 	struct conn *conn;
-	bool open;              /* somebody has the stream: neither closed() nor reset() yet */
+	bool open; /* somebody has the stream: neither closed() nor reset() yet */
 
 	enum h1_framing in;
-	bool in_ended;          /* the end was delivered */
-	bool in_trailers;       /* the last chunk has been seen */
-	int64_t in_left;        /* H1_LENGTH */
-	size_t in_credit;       /* delivered and not given back */
+	bool in_ended;    /* the end was delivered */
+	bool in_trailers; /* the last chunk has been seen */
+	int64_t in_left;  /* H1_LENGTH */
+	size_t in_credit; /* delivered and not given back */
 	struct h1_chunks chunks;
-	struct h1_scan scan;    /* of the head, then of the trailers */
+	struct h1_scan scan; /* of the head, then of the trailers */
 
 	enum h1_framing out;
 	bool out_ended;
-	bool out_short;         /* ended before content-length bytes */
-	bool out_excess;        /* more was given than content-length: not written */
-	int64_t out_left;       /* H1_LENGTH */
-	size_t out_framing;     /* bytes in conn->out that are no body */
-	size_t out_body;        /* body bytes not yet reported as drained */
+	bool out_short;     /* ended before content-length bytes */
+	bool out_excess;    /* more was given than content-length: not written */
+	int64_t out_left;   /* H1_LENGTH */
+	size_t out_framing; /* bytes in conn->out that are no body */
+	size_t out_body;    /* body bytes not yet reported as drained */
 };
 
 void h1_init(struct h1 *, struct conn *, const struct stream_verbs *);
 void h1_fini(struct h1 *);
-void h1_reopen(struct h1 *);  /* for the next message exchange */
+void h1_reopen(struct h1 *); /* for the next message exchange */
 
 /* What is in `in` of a body, one piece: fires one event at most.  Returns the bytes used; 0 when more is needed or the credit
  * is used up (PAUSE_CREDIT set).  *why is set when the framing is broken: BAD_REQUEST or HEADER_TOO_LARGE.
  * *tiny counts chunks that are hardly worth their framing. */
-size_t h1_receive(struct h1 *, struct slice in, const struct h1_limits *, bool request, enum outcome *why, unsigned *tiny);
+size_t h1_receive(struct h1 *, struct slice in, const struct h1_limits *, bool request,
+    enum outcome *why, unsigned *tiny);
 /* End of input as the end of a body: H1_UNTIL_CLOSE and H1_TUNNEL. */
 void h1_receive_end(struct h1 *);
 /* Ends the stream, if it is open still. */

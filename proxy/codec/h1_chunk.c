@@ -14,11 +14,11 @@
 
 enum {
 	SIZE,
-	EXT_BLANK,        /* BWS: only ";" may follow */
-	EXT_NAME_FIRST,   /* behind ";" */
+	EXT_BLANK,      /* BWS: only ";" may follow */
+	EXT_NAME_FIRST, /* behind ";" */
 	EXT_NAME,
 	EXT_NAME_BLANK,
-	EXT_VALUE_FIRST,  /* behind "=" */
+	EXT_VALUE_FIRST, /* behind "=" */
 	EXT_TOKEN,
 	EXT_QUOTED,
 	EXT_ESCAPED,

@@ -55,8 +55,8 @@ on_value_complete(llhttp_t *parser)
 		r->torn = true;
 		return -1;
 	}
-	r->stopped = !r->field(
-	    r->user, r->name, r->name_n, r->value == NULL ? "" : r->value, r->value_n);
+	r->stopped =
+	    !r->field(r->user, r->name, r->name_n, r->value == NULL ? "" : r->value, r->value_n);
 	r->name = r->value = NULL;
 	r->name_n = r->value_n = 0;
 	return r->stopped ? -1 : 0;

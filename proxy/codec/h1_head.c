@@ -200,7 +200,8 @@ static enum outcome
 parse_fields(struct h1_head *h, struct arena *arena, const char *head, const struct h1_scan *s,
     const struct h1_limits *limits, bool request)
 {
-	struct parse p = {.fields = &h->fields, .arena = arena, .limits = limits, .request = request};
+	struct parse p = {
+	    .fields = &h->fields, .arena = arena, .limits = limits, .request = request};
 	enum outcome why = OUTCOME_OK, sorted;
 
 	switch (h1_grammar(request, head, s->at, on_field, &p)) {
@@ -226,8 +227,8 @@ parse_fields(struct h1_head *h, struct arena *arena, const char *head, const str
 }
 
 enum outcome
-h1_parse_request(struct h1_head *h, struct arena *arena, const unsigned char *p, const struct h1_scan *s,
-    const struct h1_limits *limits)
+h1_parse_request(struct h1_head *h, struct arena *arena, const unsigned char *p,
+    const struct h1_scan *s, const struct h1_limits *limits)
 {
 	const char *head = arena_copy(arena, p, s->at);
 	enum outcome why;
@@ -258,8 +259,8 @@ h1_parse_request(struct h1_head *h, struct arena *arena, const unsigned char *p,
 }
 
 enum outcome
-h1_parse_response(struct h1_head *h, struct arena *arena, const unsigned char *p, const struct h1_scan *s,
-    const struct h1_limits *limits)
+h1_parse_response(struct h1_head *h, struct arena *arena, const unsigned char *p,
+    const struct h1_scan *s, const struct h1_limits *limits)
 {
 	const char *head = arena_copy(arena, p, s->at);
 	enum outcome why;
@@ -281,7 +282,8 @@ h1_parse_trailers(struct fields *to, struct arena *arena, const unsigned char *b
 
 	while (at < end) {
 		const char *lf = memchr(at, '\n', (size_t)(end - at));
-		const char *stop = lf - 1; /* h1_scan() has seen to it that each line ends with CRLF */
+		const char *stop =
+		    lf - 1; /* h1_scan() has seen to it that each line ends with CRLF */
 		const char *colon = memchr(at, ':', (size_t)(stop - at));
 
 		if (colon == NULL)

@@ -85,7 +85,7 @@ take_target(struct head *to, const struct h1_head *from, struct arena *arena)
 	if (authority.n == 0)
 		authority = from->host;
 	else if (from->n_hosts > 0 && (authority.n != from->host.n ||
-				       strncasecmp(authority.p, from->host.p, authority.n) != 0))
+					  strncasecmp(authority.p, from->host.p, authority.n) != 0))
 		return OUTCOME_BAD_REQUEST; /* two answers to "for whom" are one too many */
 	to->authority = lower_case(authority, arena);
 	return OUTCOME_OK;
@@ -95,13 +95,13 @@ take_target(struct head *to, const struct h1_head *from, struct arena *arena)
 static bool
 wants_websocket(const struct head *to, const struct h1_head *from)
 {
-	const struct field *version =
-	    fields_find_name(&from->fields, "sec-websocket-version", strlen("sec-websocket-version"));
+	const struct field *version = fields_find_name(
+	    &from->fields, "sec-websocket-version", strlen("sec-websocket-version"));
 
 	return from->upgrade && from->websocket && to->method == METHOD_GET && from->minor == 1 &&
-	    !from->chunked && from->content_length == HEAD_LENGTH_NONE && version != NULL &&
-	    text_is(version->value, "13") &&
-	    websocket_key_valid(from->websocket_key.p, from->websocket_key.n);
+	       !from->chunked && from->content_length == HEAD_LENGTH_NONE && version != NULL &&
+	       text_is(version->value, "13") &&
+	       websocket_key_valid(from->websocket_key.p, from->websocket_key.n);
 }
 
 enum outcome

@@ -128,7 +128,8 @@ take_field(struct h1_head *h, const struct field *f)
 		if (h->chunked)
 			return OUTCOME_OK;
 		/* RFC 9112 6.1: 501 for a coding we do not know, if it is one */
-		return token_valid(f->value.p, f->value.n) ? OUTCOME_NOT_IMPLEMENTED : OUTCOME_BAD_REQUEST;
+		return token_valid(f->value.p, f->value.n) ? OUTCOME_NOT_IMPLEMENTED
+							   : OUTCOME_BAD_REQUEST;
 	case F_UPGRADE:
 		h->websocket |= list_has(f->value, "websocket");
 		return OUTCOME_OK;

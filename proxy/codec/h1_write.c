@@ -74,7 +74,8 @@ h1_write_number(struct h1_writer *w, uint64_t number, unsigned base)
 }
 
 void
-h1_write_field(struct h1_writer *w, const char *name, size_t name_n, const char *value, size_t value_n)
+h1_write_field(
+    struct h1_writer *w, const char *name, size_t name_n, const char *value, size_t value_n)
 {
 	h1_write(w, name, name_n);
 	H1_WRITE(w, ": ");
@@ -90,7 +91,8 @@ h1_write_fields(struct h1_writer *w, const struct fields *list)
 
 		if (field_table[f->id].flags & (FIELD_HOP | FIELD_FRAMING))
 			continue;
-		if (f->id == F_EXPECT || f->id == F_SEC_WEBSOCKET_KEY || f->id == F_SEC_WEBSOCKET_ACCEPT)
+		if (f->id == F_EXPECT || f->id == F_SEC_WEBSOCKET_KEY ||
+		    f->id == F_SEC_WEBSOCKET_ACCEPT)
 			continue;
 		h1_write_field(w, f->name.p, f->name.n, f->value.p, f->value.n);
 	}
@@ -119,7 +121,8 @@ h1_fields_valid(const struct fields *list)
 	for (unsigned i = 0; i < list->n; i++) {
 		const struct field *f = &list->items[i];
 
-		if (!token_valid(f->name.p, f->name.n) || !field_value_valid(f->value.p, f->value.n))
+		if (!token_valid(f->name.p, f->name.n) ||
+		    !field_value_valid(f->value.p, f->value.n))
 			return false;
 	}
 	return true;

@@ -45,6 +45,8 @@ on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *use
 	struct h2 *h2 = h2_of(user);
 	struct h2_stream *s;
 
+	if (!conn_usable(h2->conn))
+		return NGHTTP2_ERR_CALLBACK_FAILURE; /* an event has closed it: read no further */
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
 	if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
@@ -141,6 +143,8 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 	bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 
 	(void)session;
+	if (!conn_usable(h2->conn))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	switch (frame->hd.type) {
 	case NGHTTP2_DATA:
 		if (s != NULL && end)
@@ -171,6 +175,8 @@ on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t
 	struct slice body = {h2->in, p, n};
 
 	(void)flags;
+	if (!conn_usable(h2->conn))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (s == NULL || s->discard || s->end_in || s->stream.events == NULL) {
 		nghttp2_session_consume(session, id, n);
 		return 0;

@@ -1,9 +1,9 @@
 /*
- * The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt): whom a load
- * balancer before teal speaks for.
+ * The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt): whom a load balancer
+ * before teal speaks for.
  *
- * proxy_parse() is pure.  proxy_read() takes exactly the header from a socket: what follows, a TLS handshake or a
- * request, stays there for the transport.  One thread.
+ * proxy_parse() is pure.  proxy_read() takes exactly the header from a socket: what follows, a TLS
+ * handshake or a request, stays there for the transport.  One thread.
  */
 #ifndef TEAL_PROXY_PROTOCOL_H
 #define TEAL_PROXY_PROTOCOL_H
@@ -27,17 +27,17 @@ struct proxy_header {
 	uint16_t source_port, destination_port;
 };
 
-/* Looks at the first n bytes of a connection.  *used: how many of them belong to the header (all of them with PROXY_MORE). *out is
- * filled with PROXY_DONE only. */
+/* Looks at the first n bytes of a connection.  *used: how many of them belong to the header (all
+ * of them with PROXY_MORE). *out is filled with PROXY_DONE only. */
 enum proxy_result proxy_parse(const void *bytes, size_t n, struct proxy_header *out, size_t *used);
 
 struct proxy_reader {
 	size_t n;
 	unsigned char bytes[PROXY_V2_MAX];
 };
-/* Call when the non-blocking socket is readable, with a reader that was zeroed (n = 0) at first.  PROXY_MORE: call again when it
- * is readable; nothing of the header is left in the socket, so level-triggered readiness does not spin.  End of
- * file and errors are PROXY_BAD. */
+/* Call when the non-blocking socket is readable, with a reader that was zeroed (n = 0) at first.
+ * PROXY_MORE: call again when it is readable; nothing of the header is left in the socket, so
+ * level-triggered readiness does not spin.  End of file and errors are PROXY_BAD. */
 enum proxy_result proxy_read(struct proxy_reader *, int fd, struct proxy_header *out);
 
 #endif

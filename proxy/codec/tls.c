@@ -1,10 +1,10 @@
 /*
  * A listener's TLS: one SSL_CTX per set of names, chosen by the client's SNI.
  *
- * The choice is made in the ClientHello callback, before a ticket is looked at: the session id context is then
- * already that of the chosen certificate, so a session of a.test is not resumed for b.test (the
- * servername callback comes too late for TLS 1.3; compare CVE-2025-23419).  That context is a hash of the
- * certificate's names: the same after a reload, and after a renewal.
+ * The choice is made in the ClientHello callback, before a ticket is looked at: the session id
+ * context is then already that of the chosen certificate, so a session of a.test is not resumed
+ * for b.test (the servername callback comes too late for TLS 1.3; compare CVE-2025-23419).  That
+ * context is a hash of the certificate's names: the same after a reload, and after a renewal.
  *
  * Owner: the snapshot; connections keep a reference.  Immutable, any thread.
  */

@@ -85,7 +85,8 @@ new_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
-/* A copy: the library lets a TLS 1.3 session be used once and marks it, but connections come in bursts. */
+/* A copy: the library lets a TLS 1.3 session be used once and marks it, but connections come in
+ * bursts. */
 static void
 use_session(struct tls_client *client, SSL *ssl, const char *name)
 {
@@ -112,7 +113,7 @@ is_address(const char *name)
 	return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
 }
 
-/* What is expected of the certificate (RFC 9525 6) and what is asked for (RFC 6066 3: names only). */
+/* What is expected of the certificate (RFC 9525 6), and asked for (RFC 6066 3: names only). */
 static bool
 expect_name(const struct tls_client *client, SSL *ssl, const char *name)
 {

@@ -4,17 +4,19 @@
  *   opened -> handshake (as the socket allows) -> established -> records both ways
  *                 \-> lost(CLIENT_GONE, BACK_TLS_FAILED)
  *
- * Reading.  Read-ahead fetches what the socket has, so readiness of the socket does not tell of decrypted or
- * buffered records: `pending` does, but only after a read that gave something. A partial record is
- * not worth another call.
+ * Reading.  Read-ahead fetches what the socket has, so readiness of the socket does not tell of
+ * decrypted or buffered records: `pending` does, but only after a read that gave something. A
+ * partial record is not worth another call.
  *
- * Writing.  Small pieces are gathered so that what a turn produced is one record and one system call.
+ * Writing.  Small pieces are gathered so that what a turn produced is one record and one system
+ * call.
  *
- * The BIO below is ours.  What the socket does not take waits in `overflow`, so the library is never left with
- * half a record: it could not answer a KeyUpdate then (OpenSSL 3.0 ends the connection: "bad length"), and reading
- * would have to wait for writing.  It is bounded: a record that waits has not been reported as taken, and
- * none is made while one waits.  The BIO never raises SIGPIPE, and it tells a connection that was cut from one that said
- * close_notify without breaking the other direction.
+ * The BIO below is ours.  What the socket does not take waits in `overflow`, so the library is
+ * never left with half a record: it could not answer a KeyUpdate then (OpenSSL 3.0 ends the
+ * connection: "bad length"), and reading would have to wait for writing.  It is bounded: a record
+ * that waits has not been reported as taken, and none is made while one waits.  The BIO never
+ * raises SIGPIPE, and it tells a connection that was cut from one that said close_notify without
+ * breaking the other direction.
  *
  * Owner: the conn.  Thread: its worker's.
  */
@@ -334,8 +336,9 @@ failed_for_good(struct tls_transport *s)
 	return IO_ERROR;
 }
 
-/* Cut without close_notify: clients do that and half-close like that, and the framing above tells whether
- * a request is whole. Of a backend's answer it may be the only end there is (RFC 9112 9.8). */
+/* Cut without close_notify: clients do that and half-close like that, and the framing above tells
+ * whether a request is whole. Of a backend's answer it may be the only end there is (RFC 9112
+ * 9.8). */
 static ssize_t
 cut(struct tls_transport *s)
 {
@@ -460,7 +463,7 @@ write_bytes(struct transport *t, const struct iovec *iov, int n_iov)
 	return s->failed ? IO_ERROR : IO_AGAIN;
 }
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------ */
 
 static void
 say_goodbye(struct tls_transport *s)
@@ -517,7 +520,7 @@ const struct transport_ops tls_transport_ops = {
     .close = close_transport,
 };
 
-/* --- from the socket ----------------------------------------------------------------------------- */
+/* --- from the socket ---------------------------------------------------------------- */
 
 static void
 opened(struct wire *w)
@@ -530,7 +533,7 @@ opened(struct wire *w)
 		wire_want(w, true, false);
 }
 
-/* The overflow first: it is older than anything the conn has to write.  false: it is still there. */
+/* The overflow first: it is older than what the conn has to write.  false: it is still there. */
 static bool
 writable_now(struct tls_transport *s)
 {
@@ -614,7 +617,7 @@ tls_transport_connecting(struct tls_client *client, const char *name)
 	return &s->wire;
 }
 
-/* --- what others ask ------------------------------------------------------------------------------- */
+/* --- what others ask ---------------------------------------------------------------- */
 
 static struct tls_transport *
 tls_of(struct transport *t)

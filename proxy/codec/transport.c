@@ -2,10 +2,11 @@
  * Clear text over TCP and Unix sockets, and the sockets themselves (wire.h).
  *
  *   accepted:    start -> established
- *   connecting:  start -> (writable) -> SO_ERROR -> established | lost(CONNECT_REFUSED, CONNECT_FAILED)
+ *   connecting:  start -> (writable) -> SO_ERROR -> established
+ *                                                  -> lost(CONNECT_REFUSED, CONNECT_FAILED)
  *
- * A connect never reports from inside transport_start(), even when it failed at once: its event is made
- * active and comes from the loop.
+ * A connect never reports from inside transport_start(), even when it failed at once: its event is
+ * made active and comes from the loop.
  *
  * Owner: the conn.  Thread: its worker's.
  */

@@ -1,11 +1,11 @@
 /*
- * The socket under a transport: its descriptor and what is asked of libevent about it.
- * transport.c moves clear text over it, tls_transport.c records.
+ * The socket under a transport: its descriptor and what is asked of libevent about it. transport.c
+ * moves clear text over it, tls_transport.c records.
  *
- * Reading is watched level-triggered.  Without interest in reading or writing the socket is watched
- * edge-triggered instead, so that a reset is still noticed, once, and a peer that half-closed
- * or keeps sending costs nothing (libevent allows only one of the two per descriptor; while writing is
- * watched, errors come that way).
+ * Reading is watched level-triggered.  Without interest in reading or writing the socket is
+ * watched edge-triggered instead, so that a reset is still noticed, once, and a peer that
+ * half-closed or keeps sending costs nothing (libevent allows only one of the two per descriptor;
+ * while writing is watched, errors come that way).
  *
  * Owner: the transport it is embedded in.  Thread: that worker's.
  */

@@ -27,6 +27,7 @@ struct pooled {
 	bool listed;
 	bool connected;
 	bool idle;                      /* no stream under way */
+	int64_t idle_since_ms;
 	unsigned generation;            /* of the target it was opened to */
 	unsigned address, n_addresses;  /* which of the target's, and how many it had */
 };
@@ -36,6 +37,7 @@ struct back_group {
 	struct engine *engine;
 	struct backend *backend;
 	const struct pool_config *pool; /* belongs to the configuration, outlives us */
+	const struct wait_queue *queue; /* the pool's, on this worker */
 	struct pooled_list open;        /* may take a stream now; hottest first */
 	unsigned n_idle;
 	unsigned n_conns;               /* alive, listed or not */
@@ -85,6 +87,30 @@ set_idle(struct pooled *p, bool idle)
 		p->group->n_idle--;
 }
 
+/* With max_connections an idle connection here may be the one that an exchange on another worker waits for. */
+static bool
+wanted_elsewhere(const struct back_group *g)
+{
+	return g->pool->max_connections != 0 && TAILQ_EMPTY(&g->queue->list) &&
+	    atomic_load_explicit(g->queue->waiting, memory_order_relaxed) != 0;
+}
+
+static void
+idle_longer(struct pooled *p)
+{
+	struct back_group *g = p->group;
+	struct turn *turn = g->engine->turn;
+	int64_t left = p->idle_since_ms + g->pool->idle_timeout_ms - turn->now_ms;
+
+	if (left <= 0 || wanted_elsewhere(g)) {
+		back_retire(&p->bc);
+		return;
+	}
+	if (g->pool->max_connections != 0 && left > WHEEL_TICK_MS)
+		left = WHEEL_TICK_MS;
+	timeout_set(&turn->wheel, &p->bc.timer, turn->now_ms, left);
+}
+
 static void
 on_timer(struct timeout *t)
 {
@@ -94,7 +120,7 @@ on_timer(struct timeout *t)
 	if (!p->connected)
 		conn_lost(&bc->conn, OUTCOME_CONNECT_TIMEOUT);
 	else if (p->idle)
-		back_retire(bc);
+		idle_longer(p);
 }
 
 static void
@@ -106,12 +132,22 @@ free_pooled(struct conn *c)
 	free(p);
 }
 
+void
+back_unreachable(struct engine *e, struct backend *b, const struct pool_config *pool, enum outcome why)
+{
+	uint32_t before = atomic_load_explicit(&b->connect_failures, memory_order_relaxed);
+
+	backend_connect_failed(b, pool, e->turn->now_ms);
+	if (before == 0) /* once, until it is reachable again */
+		log_warn("backend %s (%s): %s", b->name, color_name(b->color),
+		    outcome_row(why)->sentence);
+}
+
 /* A connect failed: try the next address first; when all of them failed the backend is held down. */
 static void
 connect_failed(struct pooled *p)
 {
 	struct back_group *g = p->group;
-	uint32_t before;
 
 	if (p->bc.conn.lost_why == OUTCOME_OK)
 		return; /* closed by ourselves */
@@ -119,25 +155,25 @@ connect_failed(struct pooled *p)
 	if (++g->failed_addresses < p->n_addresses)
 		return;
 	g->failed_addresses = 0;
-	before = atomic_load_explicit(&g->backend->connect_failures, memory_order_relaxed);
-	backend_connect_failed(g->backend, g->pool, g->engine->turn->now_ms);
-	if (before == 0) /* once, until it is reachable again */
-		log_warn("backend %s (%s): %s", g->backend->name, color_name(g->backend->color),
-		    outcome_row(p->bc.conn.lost_why)->sentence);
+	back_unreachable(g->engine, g->backend, g->pool, p->bc.conn.lost_why);
 }
 
 static void
 on_connected(struct back_conn *bc)
 {
 	struct pooled *p = pooled_of(bc);
+	struct turn *turn = p->group->engine->turn;
+	struct backend *b = p->group->backend;
 
 	p->connected = true;
 	p->group->failed_addresses = 0;
-	if (atomic_load_explicit(&p->group->backend->connect_failures, memory_order_relaxed) != 0)
-		log_info("backend %s (%s): reachable again", p->group->backend->name,
-		    color_name(p->group->backend->color));
-	backend_connected(p->group->backend);
-	timeout_cancel(&p->group->engine->turn->wheel, &bc->timer);
+	if (atomic_load_explicit(&b->connect_failures, memory_order_relaxed) != 0) {
+		/* slow start counts from here */
+		atomic_store_explicit(&b->up_since_ms, turn->now_ms, memory_order_relaxed);
+		log_info("backend %s (%s): reachable again", b->name, color_name(b->color));
+	}
+	backend_connected(b);
+	timeout_cancel(&turn->wheel, &bc->timer);
 }
 
 static void
@@ -156,7 +192,10 @@ on_available(struct back_conn *bc)
 			return;
 		}
 		set_idle(p, true);
-		timeout_set(&turn->wheel, &bc->timer, turn->now_ms, g->pool->idle_timeout_ms);
+		p->idle_since_ms = turn->now_ms;
+		idle_longer(p);
+		if (bc->retired)
+			return;
 	}
 	if (!p->listed && back_slots(bc) > 0) {
 		TAILQ_INSERT_HEAD(&g->open, p, link);
@@ -210,6 +249,7 @@ group_of(struct engine *e, const struct member *m)
 	g->engine = e;
 	g->backend = b;
 	g->pool = t->pool;
+	g->queue = &e->queues[(size_t)(t->service - e->config->services) * N_COLORS + (unsigned)b->color];
 	TAILQ_INIT(&g->open);
 	e->groups[b->id] = g;
 	return g;

@@ -353,15 +353,18 @@ static void
 try_again_or_answer(struct exchange *x, enum outcome why)
 {
 	const struct target *t = x->member->addresses;
+	bool more_addresses = connect_failed(why) && x->address_tries + 1 < t->n;
 
 	x->outcome = why;
+	if (connect_failed(why) && !more_addresses)
+		back_unreachable(x->engine, x->member->backend, t->pool, why);
 	if (outcome_row(why)->blame == BLAME_BACKEND)
 		atomic_fetch_add_explicit(&x->member->backend->failures, 1, memory_order_relaxed);
 	if (!may_retry(x, why) || x->n_tried == PICK_TRIED_MAX) {
 		answer(x, why, retry_after_s(x, why));
 		return;
 	}
-	if (connect_failed(why) && x->address_tries + 1 < t->n) {
+	if (more_addresses) {
 		x->address_tries++;
 	} else {
 		x->address_tries = 0;

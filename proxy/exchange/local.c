@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proxy/base/obj.h"
+#include "proxy/exchange/client.h"
 #include "proxy/exchange/forward.h"
 #include "proxy/exchange/local.h"
 
@@ -58,16 +59,11 @@ add_number(struct head *h, struct arena *a, enum field_id id, int64_t value)
 static void
 add_location(struct exchange *x, struct head *h, struct arena *a)
 {
-	const struct config *config = x->engine->config;
+	unsigned port = client_of(x->fc)->listener->redirect_port;
 	struct text host = x->request->authority;
-	unsigned port = 443;
 	char text[LOCATION_MAX];
 	int n;
 
-	for (size_t i = 0; i < config->n_listeners; i++) {
-		if (config->listeners[i].redirect_to_https)
-			port = config->listeners[i].redirect_port;
-	}
 	for (size_t i = host.n; i > 0 && host.p[i - 1] != ']'; i--) {
 		if (host.p[i - 1] == ':') {
 			host.n = i - 1;

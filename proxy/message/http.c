@@ -86,8 +86,8 @@ field_lookup(const char *name, size_t n)
 /* --- lists --------------------------------------------------------------- */
 
 void
-fields_add(struct fields *list, struct arena *arena, enum field_id id, struct text name,
-    struct text value)
+fields_add(
+    struct fields *list, struct arena *arena, enum field_id id, struct text name, struct text value)
 {
 	if (list->n == list->room) {
 		unsigned room = list->room == 0 ? FIELDS_FIRST : 2 * list->room;
@@ -262,7 +262,8 @@ __attribute__((constructor)) static void
 fill_byte_class(void)
 {
 	for (unsigned c = 0x21; c < 0x7f; c++) {
-		bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+		bool alnum =
+		    (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 
 		/* tchar, RFC 9110 5.6.2 */
 		if (alnum || strchr("!#$%&'*+-.^_`|~", (int)c) != NULL)

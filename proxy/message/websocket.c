@@ -43,8 +43,8 @@ is_base64(unsigned char c)
 	       c == '+' || c == '/';
 }
 
-/* RFC 6455 4.2.1 item 5.  What the last character has beyond the 16 bytes is not looked at: decoders
- * differ about it and nothing depends on it. */
+/* RFC 6455 4.2.1 item 5.  What the last character has beyond the 16 bytes is not looked at:
+ * decoders differ about it and nothing depends on it. */
 bool
 websocket_key_valid(const char *key, size_t n)
 {

@@ -46,12 +46,12 @@ struct listener {
 	const char *own_name; /* the host admin.http was given as, or NULL */
 	bool read_only;
 	unsigned n_connections;
-	LIST_HEAD(, arrival) arrivals;
+	LIST_HEAD(arrival_list, arrival) arrivals;
 	LIST_ENTRY(listener) next;
 };
 
 /* libevent tells a failed accept() to evhttp's argument, not to ours: found again in here. */
-static LIST_HEAD(, listener) listeners = LIST_HEAD_INITIALIZER(listeners);
+static LIST_HEAD(listener_list, listener) listeners = LIST_HEAD_INITIALIZER(listeners);
 
 /* One request until it is answered. */
 struct answer {
@@ -66,7 +66,7 @@ struct admin {
 	struct event_base *base;
 	struct control *control;
 	struct listener local, tcp;
-	LIST_HEAD(, answer) answers;
+	LIST_HEAD(answer_list, answer) answers;
 	char *path;   /* of the socket file */
 	dev_t device; /* and which file it was */
 	ino_t inode;
@@ -397,13 +397,15 @@ listener_init(struct listener *l, struct admin *admin, int fd, bool read_only)
 static void
 listener_fini(struct listener *l)
 {
-	struct arrival *a;
+	struct arrival *a, *after;
 
 	if (l->socket != NULL)
 		LIST_REMOVE(l, next);
 	l->socket = NULL;
-	while ((a = LIST_FIRST(&l->arrivals)) != NULL)
+	for (a = LIST_FIRST(&l->arrivals); a != NULL; a = after) {
+		after = LIST_NEXT(a, next);
 		arrival_free(a);
+	}
 	if (l->http != NULL)
 		evhttp_free(l->http);
 	if (l->resume != NULL)

@@ -12,7 +12,8 @@ struct admin;
 
 /* Binds what config->admin names (a stale socket file is replaced, a live one is an error; mode, owner, group set
  * before anyone can connect).  NULL with a sentence in err. */
-struct admin *admin_new(struct event_base *, struct control *, const struct config *, char *err, size_t err_size);
-void admin_free(struct admin *);        /* removes the socket file it made */
+struct admin *admin_new(
+    struct event_base *, struct control *, const struct config *, char *err, size_t err_size);
+void admin_free(struct admin *); /* removes the socket file it made */
 
 #endif

@@ -46,7 +46,7 @@ typedef void api_reply(void *arg, const struct api_answer *);
 void api_handle(const struct api_request *, api_reply *, void *arg);
 
 /* {"error": {"code", "message"}} as an answer, for what never reaches api_handle(). */
-void api_error(api_reply *, void *arg, unsigned status, const char *code, const char *message);
+void api_error(api_reply *reply, void *arg, unsigned status, const char *code, const char *message);
 
 /* What GET answers (admin_view.c); the caller's.  Members of NULL are out of memory. */
 struct json_t *view_status(struct control *);

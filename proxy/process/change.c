@@ -214,15 +214,20 @@ go_back(struct roster *r, const struct memory *m)
 	}
 }
 
-/* What the operator's word makes of the states workers look at. */
+/* What the operator's word makes of the states workers look at.  Who has left the pool keeps its state: a worker
+ * that has not adopted the new fleet yet may still send it something. */
 static void
 show_states(struct roster *r)
 {
 	for (unsigned i = 0; i < r->n_backends; i++) {
 		struct known_backend *k = r->backends[i];
+		enum backend_state now = k->drained ? BACKEND_DRAINING : BACKEND_UP;
 
-		atomic_store(&k->backend.state,
-		    k->drained || !k->member ? BACKEND_DRAINING : BACKEND_UP);
+		if (!k->member)
+			continue;
+		if (atomic_exchange(&k->backend.state, (int)now) != (int)BACKEND_UP &&
+		    now == BACKEND_UP)
+			atomic_store(&k->backend.up_since_ms, control_now_ms());
 	}
 }
 
@@ -262,6 +267,8 @@ join(struct control *c, struct service *s, enum color color, const char *const *
 			refuse(done, arg, 400, "bad-address", "%s: %s", addresses[i], err);
 			return false;
 		}
+		if (!k->member) /* slow start counts from here */
+			atomic_store(&k->backend.up_since_ms, control_now_ms());
 		k->drained = false;
 		k->member = true;
 		if (k->target.n == 0)

@@ -28,14 +28,16 @@ struct logger {
 	_Atomic bool stopping, reopen;
 	_Atomic uint64_t lost;
 	time_t complained;
+	int given_up;                   /* descriptor + 1 */
 	pthread_t thread;
 	bool started;
 };
 
+/* O_NONBLOCK means nothing to a regular file; a FIFO without a reader must not hold us. */
 static int
 open_file(const char *path)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
 }
 
 struct logger *
@@ -110,8 +112,12 @@ writable(struct logger *l, int fd, bool access)
 	for (;;) {
 		bool last = atomic_load(&l->stopping);
 
+		if (l->given_up == fd + 1)
+			return false;
 		if (poll(&pfd, 1, WRITE_WAIT_MS) > 0)
 			return true;
+		if (last)
+			l->given_up = fd + 1; /* nobody reads, and we are leaving */
 		if (!access || last)
 			return false;
 	}
@@ -129,7 +135,7 @@ write_out(struct logger *l, int fd, const char *p, size_t n, bool access)
 		errno = EAGAIN;
 		if (writable(l, fd, access))
 			done = write(fd, p, some);
-		if (done == -1 && errno == EINTR)
+		if (done == -1 && (errno == EINTR || (errno == EAGAIN && l->given_up != fd + 1 && access)))
 			continue;
 		if (done <= 0) {
 			if (access) {

@@ -418,21 +418,21 @@ load_from(int directory, const char *path, char *warning, size_t size)
 }
 
 struct state *
-state_load(const char *path, char *warning, size_t size)
+state_load(const char *directory, char *warning, size_t size)
 {
-	int directory = open_directory(path);
+	int fd = open_directory(directory);
 	struct state *state;
 
 	*warning = '\0';
-	if (directory < 0) {
-		explain(
-		    warning, size, "cannot open the state directory %s: %s", path, strerror(errno));
+	if (fd < 0) {
+		explain(warning, size, "cannot open the state directory %s: %s", directory,
+		    strerror(errno));
 		return NULL;
 	}
-	state = load_from(directory, path, warning, size);
+	state = load_from(fd, directory, warning, size);
 	if (state == NULL && *warning == '\0')
 		explain(warning, size, "out of memory");
-	(void)close(directory);
+	(void)close(fd);
 	return state;
 }
 
@@ -483,25 +483,26 @@ replace(int directory, const char *text)
 }
 
 int
-state_save(const char *path, const struct state *state, char *err, size_t err_size)
+state_save(const char *directory, const struct state *state, char *err, size_t err_size)
 {
-	int directory = open_directory(path), failed;
+	int fd = open_directory(directory), failed;
 	char *text;
 
-	if (directory < 0) {
-		explain(
-		    err, err_size, "cannot open the state directory %s: %s", path, strerror(errno));
+	if (fd < 0) {
+		explain(err, err_size, "cannot open the state directory %s: %s", directory,
+		    strerror(errno));
 		return -1;
 	}
 	if ((text = state_text(state)) == NULL) {
 		explain(err, err_size, "the state cannot be written as JSON");
-		(void)close(directory);
+		(void)close(fd);
 		return -1;
 	}
-	failed = replace(directory, text);
+	failed = replace(fd, text);
 	if (failed < 0)
-		explain(err, err_size, "cannot write %s/%s: %s", path, STATE_FILE, strerror(errno));
+		explain(err, err_size, "cannot write %s/%s: %s", directory, STATE_FILE,
+		    strerror(errno));
 	free(text);
-	(void)close(directory);
+	(void)close(fd);
 	return failed;
 }

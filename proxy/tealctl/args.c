@@ -84,16 +84,17 @@ command_fits(const struct command *c, int argc, char **argv)
 
 /* "backend" alone, or with a word it does not know: says which words it knows. */
 static void
-explain_unknown(const struct command *table, size_t n, char **argv, int argc, char *err, size_t size)
+explain_unknown(
+    const struct command *table, size_t n, char **argv, int argc, char *err, size_t size)
 {
 	size_t used = 0, length = argc < 1 ? 0 : strlen(argv[0]);
 
 	for (size_t i = 0; i < n && argc >= 1 && used < size; i++) {
 		if (strncmp(table[i].name, argv[0], length) != 0 || table[i].name[length] != ' ')
 			continue;
-		used += (size_t)snprintf(err + used, size - used, "%s%s%s",
-		    used == 0 ? argv[0] : "", used == 0 ? " takes one of: " : ", ",
-		    table[i].name + length + 1);
+		used +=
+		    (size_t)snprintf(err + used, size - used, "%s%s%s", used == 0 ? argv[0] : "",
+			used == 0 ? " takes one of: " : ", ", table[i].name + length + 1);
 	}
 	if (used > 0)
 		return;
@@ -166,8 +167,8 @@ args_target(const struct args *a, struct target *t, char *err, size_t err_size)
 	if (a->n_words > 1 && color_parse(a->words[1], &second) == 0)
 		t->service = a->words[at++];
 	if (a->n_words <= at || color_parse(a->words[at], &t->color) < 0) {
-		(void)snprintf(err, err_size, "usage: tealctl %s %s", a->command->name,
-		    a->command->arguments);
+		(void)snprintf(
+		    err, err_size, "usage: tealctl %s %s", a->command->name, a->command->arguments);
 		return -1;
 	}
 	t->addresses = a->words + at + 1;

@@ -43,8 +43,8 @@ struct args {
 };
 
 /* 0, or -1 with a sentence.  The strings stay the caller's; argv is permuted. */
-int args_parse(struct args *, const struct command *table, size_t n, int argc, char **argv, char *err,
-    size_t err_size);
+int args_parse(struct args *, const struct command *table, size_t n, int argc, char **argv,
+    char *err, size_t err_size);
 
 /* "[SERVICE] COLOR ADDRESS...": which words are which. */
 struct target {

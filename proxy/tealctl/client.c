@@ -246,7 +246,8 @@ receive(int fd, struct response *out)
 
 		if (n + 1 >= size) {
 			size = size == 0 ? 16384 : size * 2;
-			if (size > 2 * (size_t)RESPONSE_MAX || (grown = realloc(data, size)) == NULL) {
+			if (size > 2 * (size_t)RESPONSE_MAX ||
+			    (grown = realloc(data, size)) == NULL) {
 				errno = ENOMEM;
 				done = -1;
 				break;
@@ -283,8 +284,8 @@ client_ask(const char *path, const char *method, const char *target, const char 
 	if (fd < 0)
 		return -1;
 	if (body == NULL)
-		n = asprintf(&request, "%s %s HTTP/1.1\r\nHost: teal\r\nConnection: close\r\n\r\n", method,
-		    target);
+		n = asprintf(&request, "%s %s HTTP/1.1\r\nHost: teal\r\nConnection: close\r\n\r\n",
+		    method, target);
 	else
 		n = asprintf(&request,
 		    "%s %s HTTP/1.1\r\nHost: teal\r\nConnection: close\r\n"
@@ -297,7 +298,8 @@ client_ask(const char *path, const char *method, const char *target, const char 
 	}
 	failed = send_all(fd, request, (size_t)n) < 0 ? -1 : receive(fd, out);
 	if (failed < 0 && errno == 0)
-		(void)snprintf(err, err_size, "what answers at %s is not teal, or it stopped meanwhile", path);
+		(void)snprintf(
+		    err, err_size, "what answers at %s is not teal, or it stopped meanwhile", path);
 	else if (failed < 0 && errno == EAGAIN)
 		(void)snprintf(err, err_size, "teal did not answer within %d s", ANSWER_SECONDS);
 	else if (failed < 0)

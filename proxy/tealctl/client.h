@@ -17,14 +17,15 @@ struct response {
 };
 
 /* 0, or -1 with what the operator can do about it in err.  Any status is an answer. */
-int client_ask(const char *socket, const char *method, const char *target, const char *body,
-    struct response *, char *err, size_t err_size);
+int client_ask(const char *path, const char *method, const char *target, const char *body,
+    struct response *out, char *err, size_t err_size);
 
 /* 1: *out is complete; 0: more is needed; -1: not an HTTP response.  `ended`: the peer closed.
  * `n` bytes at `data`, which is NUL-terminated. */
 int response_parse(const char *data, size_t n, bool ended, struct response *out);
 
-/* A path segment, percent-encoded (RFC 3986 section 3.3); malloc'd, ends the process when out of memory. */
+/* A path segment, percent-encoded (RFC 3986 section 3.3); malloc'd, out of memory ends the
+ * process. */
 char *client_segment(const char *text);
 
 #endif

@@ -10,7 +10,8 @@ struct certificate {
 	char chain[128], key[128]; /* PEM files; self-signed, so the chain is its own CA */
 };
 
-/* `names`: subjectAltName as in openssl.cnf, "DNS:a.test,DNS:*.a.test,IP:192.0.2.1"; "" = none at all. */
+/* `names`: subjectAltName as in openssl.cnf, "DNS:a.test,DNS:*.a.test,IP:192.0.2.1"; "" = none at
+ * all. */
 void certificate_make(struct certificate *, const char *common_name, const char *names, bool rsa);
 void certificates_remove(void); /* all files and the directory */
 

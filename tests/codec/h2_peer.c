@@ -17,7 +17,10 @@
 void
 bytes_add(struct bytes *b, const void *p, size_t n)
 {
-	b->p = realloc(b->p, b->n + n + 1);
+	if (b->n + n + 1 > b->room) {
+		b->room = 2 * (b->n + n + 1);
+		b->p = realloc(b->p, b->room);
+	}
 	assert_non_null(b->p);
 	if (n > 0)
 		memcpy(b->p + b->n, p, n);
@@ -294,7 +297,8 @@ raw_begin(struct raw *r, bool client)
 void
 raw_end(struct raw *r)
 {
-	nghttp2_hd_deflate_del(r->deflater);
+	if (r->deflater != NULL)
+		nghttp2_hd_deflate_del(r->deflater);
 	bytes_free(&r->out);
 }
 

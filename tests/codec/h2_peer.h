@@ -17,7 +17,7 @@
 
 struct bytes {
 	char *p;                        /* NUL-terminated once something was added */
-	size_t n;
+	size_t n, room;
 };
 void bytes_add(struct bytes *, const void *, size_t);
 void bytes_text(struct bytes *, const char *);

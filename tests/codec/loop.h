@@ -33,7 +33,8 @@ void loop_once(struct loop *); /* waits for something to happen, 20 ms at most *
 		}                                                                                  \
 	} while (0)
 int64_t loop_now_ms(void);
-/* How many wake-ups 100 ms in which nobody sends anything take: a few ticks, thousands when somebody spins. */
+/* How many wake-ups 100 ms in which nobody sends anything take: a few ticks, thousands when
+ * somebody spins. */
 unsigned long loop_idle_rounds(struct loop *);
 #define IDLE_ROUNDS_MAX 20
 

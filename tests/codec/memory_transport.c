@@ -111,12 +111,12 @@ memory_close(struct transport *t)
 }
 
 static const struct transport_ops memory_ops = {
-	.read = memory_read,
-	.writev = memory_writev,
-	.want = memory_want,
-	.pending = memory_pending,
-	.shutdown = memory_shutdown,
-	.close = memory_close,
+    .read = memory_read,
+    .writev = memory_writev,
+    .want = memory_want,
+    .pending = memory_pending,
+    .shutdown = memory_shutdown,
+    .close = memory_close,
 };
 
 struct memory_transport *

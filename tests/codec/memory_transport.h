@@ -15,27 +15,27 @@
 #include "proxy/codec/transport.h"
 
 struct memory_transport {
-	struct transport transport;     /* first */
+	struct transport transport; /* first */
 
 	/* from the peer */
 	unsigned char *input;
 	size_t n_input, input_at;
 	bool input_eof, broken;
-	size_t read_max;                /* at most so many bytes per read() */
-	bool buffered;                  /* as TLS: readiness once per feed, the rest by pending() */
-	bool unseen;                    /* buffered: fed and not told yet */
+	size_t read_max; /* at most so many bytes per read() */
+	bool buffered;   /* as TLS: readiness once per feed, the rest by pending() */
+	bool unseen;     /* buffered: fed and not told yet */
 
 	/* to the peer */
-	char *written;                  /* always NUL-terminated, never NULL */
+	char *written; /* always NUL-terminated, never NULL */
 	size_t n_written;
-	size_t room;                    /* bytes writev() takes before IO_AGAIN; SIZE_MAX: any */
+	size_t room; /* bytes writev() takes before IO_AGAIN; SIZE_MAX: any */
 
 	/* what was asked of it */
 	bool want_read, want_write;
 	bool shut, closed, aborted;
 	unsigned n_reads, n_writes, n_wants;
 
-	bool connects;                  /* the pump calls conn_established(); true by default */
+	bool connects; /* the pump calls conn_established(); true by default */
 };
 
 struct memory_transport *memory_transport_new(void);
@@ -54,7 +54,8 @@ void memory_set_read_max(struct memory_transport *, size_t);
 /* What was written so far, NUL-terminated, and forgets it.  free() it. n may be NULL. */
 char *memory_take(struct memory_transport *, size_t *n);
 
-/* Delivers readiness as `want` allows and ends turns until nothing moves.  A connection that spins ends the test. */
+/* Delivers readiness as `want` allows and ends turns until nothing moves.  A connection that
+ * spins ends the test. */
 void memory_pump(struct turn *, struct memory_transport **, size_t n);
 void memory_pump_one(struct turn *, struct memory_transport *);
 /* One round only: readiness to each once, one turn_end(). true: something moved. */

@@ -1,5 +1,5 @@
-/* Which codec a client's connection gets, how long it may take to say so, its budget; and what a back
- * connection does whatever its protocol. */
+/* Which codec a client's connection gets, how long it may take to say so, its budget; and what a
+ * back connection does whatever its protocol. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

@@ -886,7 +886,7 @@ cut_client_is_at_its_end(void **state)
 	tls_server_free(server);
 }
 
-/* --- records -------------------------------------------------------------------------------------- */
+/* --- records ------------------------------------------------------------------------ */
 
 static void
 small_pieces_are_one_record(void **state)
@@ -1000,7 +1000,7 @@ data_with_the_finished(void **state)
 	tls_server_free(server);
 }
 
-/* --- towards backends ----------------------------------------------------------------------------- */
+/* --- towards backends --------------------------------------------------------------- */
 
 static struct back_tls
 trusting(const struct certificate *c)

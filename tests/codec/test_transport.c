@@ -280,6 +280,28 @@ connect_and_talk(void **state)
 	close(listener);
 }
 
+/* Connected, and its codec wants nothing for now: nobody asks whether it is writable. */
+static void
+paused_connection_does_not_spin(void **state)
+{
+	struct sockaddr_storage to;
+	unsigned len;
+	int listener = tcp_listen(&to, &len), fd;
+	struct side *s = connecting(&to, len);
+
+	(void)state;
+	conn_pause(&s->conn, PAUSE_CODEC);
+	LOOP_UNTIL(&loop, s->n_established == 1);
+	fd = tcp_accept(listener);
+	say(fd, "later");
+	assert_true(loop_idle_rounds(&loop) < IDLE_ROUNDS_MAX);
+	conn_resume(&s->conn, PAUSE_CODEC);
+	LOOP_UNTIL(&loop, s->n_received == 5);
+	side_free(s);
+	close(fd);
+	close(listener);
+}
+
 static void
 refused_is_told_later(void **state)
 {
@@ -399,6 +421,7 @@ main(void)
 	    TEST(reset_while_blocked_is_noticed),
 	    TEST(abort_is_a_reset),
 	    TEST(connect_and_talk),
+	    TEST(paused_connection_does_not_spin),
 	    TEST(refused_is_told_later),
 	    TEST(unix_sockets),
 	    TEST(close_before_the_outcome),

@@ -69,7 +69,7 @@ def test_messages(ws_edge, certificates, tls):
 def test_subprotocol(ws_edge):
     async def run():
         async with websockets.connect(
-            f"ws://127.0.0.1:{ws_edge.plain}/", subprotocols=["super", "chat"]
+            f"ws://127.0.0.1:{ws_edge.plain}/", subprotocols=["other", "super"]
         ) as s:
             return s.subprotocol
 

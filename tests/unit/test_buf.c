@@ -256,7 +256,8 @@ slices_are_referenced_from_a_size_on(void **state)
 	assert_int_equal(c->refs, 2);
 	assert_ptr_equal(buf_first(&b).p, c->data);
 	assert_ptr_equal(buf_first(&b).chunk, c);
-	append_ref(&b, c, BUF_REF_MIN, 5); /* goes on where the last one ends: neither copied nor a piece more */
+	append_ref(&b, c, BUF_REF_MIN,
+	    5); /* goes on where the last one ends: neither copied nor a piece more */
 	assert_int_equal(c->refs, 2);
 	assert_int_equal(buf_first(&b).n, BUF_REF_MIN + 5);
 	append_ref(&b, c, 0, 0);
@@ -450,8 +451,8 @@ static void
 arena_gives_aligned_memory_that_does_not_overlap(void **state)
 {
 	(void)state;
-	static const size_t sizes[] = {1, 8, 0, 9, 100, CHUNK_SMALL - 200, 300, CHUNK_SMALL,
-	    CHUNK_SMALL + 1, 70000, 3, 5};
+	static const size_t sizes[] = {
+	    1, 8, 0, 9, 100, CHUNK_SMALL - 200, 300, CHUNK_SMALL, CHUNK_SMALL + 1, 70000, 3, 5};
 	enum { N = sizeof sizes / sizeof sizes[0] };
 	unsigned char *p[N];
 	struct arena a;
@@ -536,14 +537,15 @@ main(void)
 	    cmocka_unit_test_setup_teardown(small_appends_share_a_chunk, setup, teardown),
 	    cmocka_unit_test_setup_teardown(slices_are_referenced_from_a_size_on, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_view_is_never_written_behind, setup, teardown),
-	    cmocka_unit_test_setup_teardown(what_others_hold_of_an_own_chunk_stays, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_others_hold_of_an_own_chunk_stays, setup, teardown),
 	    cmocka_unit_test_setup_teardown(reserve_and_commit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(unused_reservations_go_with_the_rest, setup, teardown),
 	    cmocka_unit_test_setup_teardown(small_pieces_are_gathered, setup, teardown),
 	    cmocka_unit_test_setup_teardown(move_at_every_cut, setup, teardown),
 	    cmocka_unit_test_setup_teardown(move_does_not_copy_large_pieces, setup, teardown),
-	    cmocka_unit_test_setup_teardown(arena_gives_aligned_memory_that_does_not_overlap, setup,
-		teardown),
+	    cmocka_unit_test_setup_teardown(
+		arena_gives_aligned_memory_that_does_not_overlap, setup, teardown),
 	    cmocka_unit_test_setup_teardown(arena_keeps_the_rest_of_a_block, setup, teardown),
 	    cmocka_unit_test_setup_teardown(slab_recycles_and_zeroes, setup, teardown),
 	};

@@ -4,6 +4,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -88,10 +90,18 @@ test_methods(void **state)
 		enum method method;
 		bool idempotent;
 	} rows[] = {
-	    {"GET", METHOD_GET, true}, {"HEAD", METHOD_HEAD, true}, {"POST", METHOD_POST, false},
-	    {"PUT", METHOD_PUT, true}, {"DELETE", METHOD_DELETE, true}, {"OPTIONS", METHOD_OPTIONS, true},
-	    {"PATCH", METHOD_PATCH, false}, {"TRACE", METHOD_TRACE, true}, {"CONNECT", METHOD_CONNECT, false},
-	    {"get", METHOD_OTHER, false}, {"GETX", METHOD_OTHER, false}, {"", METHOD_OTHER, false},
+	    {"GET", METHOD_GET, true},
+	    {"HEAD", METHOD_HEAD, true},
+	    {"POST", METHOD_POST, false},
+	    {"PUT", METHOD_PUT, true},
+	    {"DELETE", METHOD_DELETE, true},
+	    {"OPTIONS", METHOD_OPTIONS, true},
+	    {"PATCH", METHOD_PATCH, false},
+	    {"TRACE", METHOD_TRACE, true},
+	    {"CONNECT", METHOD_CONNECT, false},
+	    {"get", METHOD_OTHER, false},
+	    {"GETX", METHOD_OTHER, false},
+	    {"", METHOD_OTHER, false},
 	};
 
 	(void)state;
@@ -127,10 +137,32 @@ static void
 test_tokens(void **state)
 {
 	static const struct row rows[] = {
-	    {"GET", true}, {"!#$%&'*+-.^_`|~09azAZ", true}, {"", false}, {"a b", false}, {"a:", false}, {"a\t", false},
-	    {"a(", false}, {"a)", false}, {"a<", false}, {"a>", false}, {"a@", false}, {"a,", false}, {"a;", false},
-	    {"a\\", false}, {"a\"", false}, {"a/", false}, {"a[", false}, {"a]", false}, {"a?", false}, {"a=", false},
-	    {"a{", false}, {"a}", false}, {"a\x7f", false}, {"a\x80", false}, {"\xff", false}, {"a\r", false},
+	    {"GET", true},
+	    {"!#$%&'*+-.^_`|~09azAZ", true},
+	    {"", false},
+	    {"a b", false},
+	    {"a:", false},
+	    {"a\t", false},
+	    {"a(", false},
+	    {"a)", false},
+	    {"a<", false},
+	    {"a>", false},
+	    {"a@", false},
+	    {"a,", false},
+	    {"a;", false},
+	    {"a\\", false},
+	    {"a\"", false},
+	    {"a/", false},
+	    {"a[", false},
+	    {"a]", false},
+	    {"a?", false},
+	    {"a=", false},
+	    {"a{", false},
+	    {"a}", false},
+	    {"a\x7f", false},
+	    {"a\x80", false},
+	    {"\xff", false},
+	    {"a\r", false},
 	};
 
 	(void)state;
@@ -142,8 +174,17 @@ static void
 test_values(void **state)
 {
 	static const struct row rows[] = {
-	    {"", true}, {"a", true}, {"a b\tc", true}, {"\x80\xff", true}, {" a", false}, {"a ", false}, {"\ta", false},
-	    {"a\t", false}, {" ", false}, {"a\rb", false}, {"a\nb", false},
+	    {"", true},
+	    {"a", true},
+	    {"a b\tc", true},
+	    {"\x80\xff", true},
+	    {" a", false},
+	    {"a ", false},
+	    {"\ta", false},
+	    {"a\t", false},
+	    {" ", false},
+	    {"a\rb", false},
+	    {"a\nb", false},
 	};
 	char value[40];
 
@@ -167,9 +208,25 @@ static void
 test_paths(void **state)
 {
 	static const struct row rows[] = {
-	    {"/", true}, {"*", true}, {"/a?b=c&d", true}, {"//evil", true}, {"/%2e%2e/%00", true}, {"/{a}|\"<>^`", true},
-	    {"", false}, {"a", false}, {"**", false}, {"*/", false}, {"/a b", false}, {"/a#b", false}, {"/a\\b", false},
-	    {"/\x7f", false}, {"/\x80", false}, {"/\r\n", false}, {"/\t", false}, {"http://h/", false}, {"?a", false},
+	    {"/", true},
+	    {"*", true},
+	    {"/a?b=c&d", true},
+	    {"//evil", true},
+	    {"/%2e%2e/%00", true},
+	    {"/{a}|\"<>^`", true},
+	    {"", false},
+	    {"a", false},
+	    {"**", false},
+	    {"*/", false},
+	    {"/a b", false},
+	    {"/a#b", false},
+	    {"/a\\b", false},
+	    {"/\x7f", false},
+	    {"/\x80", false},
+	    {"/\r\n", false},
+	    {"/\t", false},
+	    {"http://h/", false},
+	    {"?a", false},
 	};
 
 	(void)state;
@@ -181,13 +238,48 @@ static void
 test_authorities(void **state)
 {
 	static const struct row rows[] = {
-	    {"h", true}, {"a.example.com", true}, {"a_b-c.~d", true}, {"10.0.0.1:80", true}, {"h:", true}, {"h:1", true},
-	    {"h:65535", true}, {"[::1]", true}, {"[::1]:443", true}, {"[::ffff:1.2.3.4]", true}, {"h.", true},
-	    {"", false}, {":80", false}, {"h:0", false}, {"h:65536", false}, {"h:99999", false}, {"h:000080", false},
-	    {"h:8o", false}, {"h:+1", false}, {"h:80:80", false}, {"u@h", false}, {"u:p@h", false}, {"a,b", false},
-	    {"a b", false}, {"a/b", false}, {"a?b", false}, {"a#b", false}, {"a\\b", false}, {"a%00", false}, {"a;b", false},
-	    {"[", false}, {"[]", false}, {"[::1", false}, {"[::1]x", false}, {"[::1]:x", false}, {"[1.2.3.4]", false},
-	    {"[::1%eth0]", false}, {"[v1.x]", false}, {"::1", false}, {"h\r\n", false}, {"\x80", false}, {"*.a", false},
+	    {"h", true},
+	    {"a.example.com", true},
+	    {"a_b-c.~d", true},
+	    {"10.0.0.1:80", true},
+	    {"h:", true},
+	    {"h:1", true},
+	    {"h:65535", true},
+	    {"[::1]", true},
+	    {"[::1]:443", true},
+	    {"[::ffff:1.2.3.4]", true},
+	    {"h.", true},
+	    {"", false},
+	    {":80", false},
+	    {"h:0", false},
+	    {"h:65536", false},
+	    {"h:99999", false},
+	    {"h:000080", false},
+	    {"h:8o", false},
+	    {"h:+1", false},
+	    {"h:80:80", false},
+	    {"u@h", false},
+	    {"u:p@h", false},
+	    {"a,b", false},
+	    {"a b", false},
+	    {"a/b", false},
+	    {"a?b", false},
+	    {"a#b", false},
+	    {"a\\b", false},
+	    {"a%00", false},
+	    {"a;b", false},
+	    {"[", false},
+	    {"[]", false},
+	    {"[::1", false},
+	    {"[::1]x", false},
+	    {"[::1]:x", false},
+	    {"[1.2.3.4]", false},
+	    {"[::1%eth0]", false},
+	    {"[v1.x]", false},
+	    {"::1", false},
+	    {"h\r\n", false},
+	    {"\x80", false},
+	    {"*.a", false},
 	    {"[1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb]", false},
 	};
 	char name[257];
@@ -208,14 +300,29 @@ test_lengths(void **state)
 		const char *text;
 		int64_t length;
 	} rows[] = {
-	    {"0", 0}, {"5", 5}, {"007", 7}, {"9223372036854775807", INT64_MAX}, {"9223372036854775808", -1},
-	    {"18446744073709551616", -1}, {"99999999999999999999", -1}, {"", -1}, {"+5", -1}, {"-5", -1}, {" 5", -1},
-	    {"5 ", -1}, {"5,5", -1}, {"0x5", -1}, {"1_0", -1}, {"1e3", -1}, {"\xd9\xa5", -1},
+	    {"0", 0},
+	    {"5", 5},
+	    {"007", 7},
+	    {"9223372036854775807", INT64_MAX},
+	    {"9223372036854775808", -1},
+	    {"18446744073709551616", -1},
+	    {"99999999999999999999", -1},
+	    {"", -1},
+	    {"+5", -1},
+	    {"-5", -1},
+	    {" 5", -1},
+	    {"5 ", -1},
+	    {"5,5", -1},
+	    {"0x5", -1},
+	    {"1_0", -1},
+	    {"1e3", -1},
+	    {"\xd9\xa5", -1},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		assert_int_equal(content_length_parse(rows[i].text, strlen(rows[i].text)), rows[i].length);
+		assert_int_equal(
+		    content_length_parse(rows[i].text, strlen(rows[i].text)), rows[i].length);
 }
 
 static void

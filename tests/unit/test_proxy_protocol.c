@@ -1,4 +1,5 @@
-/* PROXY protocol: every header at every split, what is refused, and that not a byte too many is taken. */
+/* PROXY protocol: every header at every split, what is refused, and that not a byte too many is
+ * taken. */
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -259,7 +260,7 @@ v2_tlvs(void **state)
 	assert_int_equal(parse(&b, &h), PROXY_BAD);
 }
 
-/* The checksum was made by another implementation, which gives the known e3069283 for "123456789". */
+/* The checksum was made by other code, which gives the known e3069283 for "123456789". */
 static void
 v2_checksum(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * One turn: the order of run, flush and bury, that a pass is finite, and that tasks may be taken off at any time.
+ * One turn: the order of run, flush and bury, that it has an end, and that tasks may be taken off
+ * at any time.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -241,8 +242,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(clock_is_told, setup, teardown),
 	    cmocka_unit_test_setup_teardown(run_then_flush_then_bury, setup, teardown),
-	    cmocka_unit_test_setup_teardown(what_comes_meanwhile_is_done_in_the_next_pass, setup,
-		teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_comes_meanwhile_is_done_in_the_next_pass, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nobody_keeps_the_worker_in_one_turn, setup, teardown),
 	    cmocka_unit_test_setup_teardown(later_is_the_next_turn, setup, teardown),
 	    cmocka_unit_test_setup_teardown(forget_at_any_time, setup, teardown),
