@@ -12,6 +12,8 @@
 #   make deps       install what building needs (test-deps: what testing needs, bench-deps: what benches need)
 #   make install    DESTDIR=, PREFIX=/usr
 #   make clean
+#
+# V=1 shows the commands; WERROR=1 turns warnings into errors.
 
 VERSION := 0.1.0
 PREFIX  ?= /usr
@@ -36,6 +38,8 @@ HARDEN := $(if $(SAN),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE)
 CPPFLAGS += -D_GNU_SOURCE -I. -DTEAL_VERSION='"$(VERSION)"' $(LLHTTP_CFLAGS)
 CFLAGS ?= -g
 ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARN) $(if $(WERROR),-Werror) $(CFLAGS)
+Q      := $(if $(V),,@)
+say     = $(if $(V),,@printf '  %-4s %s\n' $(1) $@)
 ALL_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
 LIBS   := -levent -lnghttp2 -lssl -lcrypto -lconfig -ljansson $(LLHTTP_LIB) -lpthread -lm
 
@@ -63,27 +67,34 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 $(O)/teal: $(O)/proxy/process/main.o $(O)/libteal.a $(LLHTTP_OBJ)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(O)/tealctl: $(CTL_OBJ) $(O)/libteal.a
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lm
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lm
 
 $(O)/libteal.a: $(LIB_OBJ)
-	rm -f $@ && ar rcs $@ $^
+	$(call say,AR)
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) -DLLHTTP_STRICT_MODE=1 -D_GNU_SOURCE $(LLHTTP_CFLAGS) $(OPT) $(HARDEN) -w -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) -DLLHTTP_STRICT_MODE=1 -D_GNU_SOURCE $(LLHTTP_CFLAGS) $(OPT) $(HARDEN) -w -c -o $@ $<
 
 $(O)/tests/%: $(O)/tests/%.o $(TEST_LIB_OBJ) $(O)/libteal.a $(LLHTTP_OBJ)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
 $(O)/bench/micro/%: $(O)/bench/micro/%.o $(O)/libteal.a $(LLHTTP_OBJ)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 

@@ -1,7 +1,8 @@
 /*
  * Bytes: chunks (reference-counted memory from a per-worker pool), slices (a view into a
  * chunk) and buf (a queue of slices).  A body travels from the socket it was read from to
- * the socket it is written to as slices of the chunk it was read into; only small pieces are copied.
+ * the socket it is written to as slices of the chunk it was read into; only small pieces are
+ * copied.
  *
  * One thread (its worker's); reference counts are plain integers.
  */
@@ -30,7 +31,8 @@ struct chunk {
 };
 
 /* LIFO free lists of the two sizes; other sizes are malloc'd and freed.  `keep`: how many free
- * chunks of each size are kept. malloc failure ends the process (ENSURE): a proxy without 16 KiB is dead. */
+ * chunks of each size are kept.  malloc failure ends the process (ENSURE): a proxy without 16 KiB
+ * is dead. */
 struct chunk_pool *chunk_pool_new(unsigned keep);
 void chunk_pool_free(struct chunk_pool *);
 size_t chunk_pool_bytes(const struct chunk_pool *); /* memory held, free and in use */
@@ -63,20 +65,21 @@ buf_bytes(const struct buf *b)
 {
 	return b->bytes;
 }
-void buf_append(
-    struct buf *, const void *, size_t); /* copies, into the tail chunk while it has room */
-void buf_append_slice(
-    struct buf *, struct slice); /* by reference from BUF_REF_MIN on, else copies */
+/* Copies, into the tail chunk while it has room. */
+void buf_append(struct buf *, const void *, size_t);
+/* By reference from BUF_REF_MIN on, else copies. */
+void buf_append_slice(struct buf *, struct slice);
 /* Room for n contiguous bytes at the end (n <= CHUNK_LARGE); what was written is then committed. */
 unsigned char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);
 int buf_iov(const struct buf *, struct iovec *, int max); /* how many were filled */
 void buf_consume(struct buf *, size_t n);
 struct slice buf_first(const struct buf *); /* the first contiguous piece; n = 0 when empty */
-void buf_move(
-    struct buf *to, struct buf *from, size_t n); /* same pool; moves, no copy of large pieces */
+/* Same pool.  Moves; large pieces are not copied. */
+void buf_move(struct buf *to, struct buf *from, size_t n);
 
-/* Bump allocation that is freed at once: heads and their fields.  First block comes with the first use. */
+/* Bump allocation that is freed at once: heads and their fields.  The first block comes with the
+ * first use. */
 struct arena {
 	struct chunk_pool *pool;
 	struct chunk *blocks; /* newest first, linked by next_free */

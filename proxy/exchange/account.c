@@ -46,7 +46,8 @@ account(struct exchange *x)
 		    .now_ms = e->turn->now_ms,
 		    .head_us = x->head_us != 0 ? x->head_us - x->start_us : -1,
 		    .status = x->back_status,
-		    .failure = row->failure,
+		    /* what the backend answered counts, whether the client stayed to read it or not */
+		    .failure = row->failure || x->grpc_failed || x->back_status >= 500,
 		};
 
 		tally_end(x->service->state->tally[x->color], e->index);

@@ -24,6 +24,7 @@ struct pooled {
 	uint32_t magic;
 	struct back_group *group;
 	TAILQ_ENTRY(pooled) link;       /* on group->open while it may take streams */
+	LIST_ENTRY(pooled) alive;       /* on group->all until it is buried */
 	bool listed;
 	bool connected;
 	bool idle;                      /* no stream under way */
@@ -39,10 +40,11 @@ struct back_group {
 	const struct pool_config *pool; /* belongs to the configuration, outlives us */
 	const struct wait_queue *queue; /* the pool's, on this worker */
 	struct pooled_list open;        /* may take a stream now; hottest first */
+	LIST_HEAD(, pooled) all;
 	unsigned n_idle;
 	unsigned n_conns;               /* alive, listed or not */
 	unsigned next_address;          /* of the target's; moves on after a failed connect */
-	unsigned failed_addresses;      /* in a row */
+	unsigned failed_addresses;      /* since one could be connected to, a bit each */
 };
 
 static void on_connected(struct back_conn *);
@@ -143,6 +145,12 @@ back_unreachable(struct engine *e, struct backend *b, const struct pool_config *
 		    outcome_row(why)->sentence);
 }
 
+static unsigned
+all_addresses(unsigned n)
+{
+	return (1U << n) - 1;
+}
+
 /* A connect failed: try the next address first; when all of them failed the backend is held down. */
 static void
 connect_failed(struct pooled *p)
@@ -152,7 +160,8 @@ connect_failed(struct pooled *p)
 	if (p->bc.conn.lost_why == OUTCOME_OK)
 		return; /* closed by ourselves */
 	g->next_address = p->address + 1;
-	if (++g->failed_addresses < p->n_addresses)
+	g->failed_addresses |= 1U << p->address;
+	if ((g->failed_addresses & all_addresses(p->n_addresses)) != all_addresses(p->n_addresses))
 		return;
 	g->failed_addresses = 0;
 	back_unreachable(g->engine, g->backend, g->pool, p->bc.conn.lost_why);
@@ -219,6 +228,7 @@ on_gone(struct back_conn *bc)
 	struct back_group *g = p->group;
 
 	unlist(p);
+	LIST_REMOVE(p, alive);
 	set_idle(p, false);
 	timeout_cancel(&g->engine->turn->wheel, &bc->timer);
 	if (!p->connected)
@@ -251,6 +261,7 @@ group_of(struct engine *e, const struct member *m)
 	g->pool = t->pool;
 	g->queue = &e->queues[(size_t)(t->service - e->config->services) * N_COLORS + (unsigned)b->color];
 	TAILQ_INIT(&g->open);
+	LIST_INIT(&g->all);
 	e->groups[b->id] = g;
 	return g;
 }
@@ -269,8 +280,21 @@ count_connection(struct back_group *g)
 	return true;
 }
 
+/* The next in turn that was not tried; when all were, the next in turn. */
+static unsigned
+choose_address(const struct back_group *g, const struct target *t, unsigned tried)
+{
+	for (unsigned i = 0; i < t->n; i++) {
+		unsigned at = (g->next_address + i) % t->n;
+
+		if ((tried & 1U << at) == 0)
+			return at;
+	}
+	return g->next_address % t->n;
+}
+
 static struct pooled *
-connect_new(struct back_group *g, const struct target *t, unsigned skip)
+connect_new(struct back_group *g, const struct target *t, unsigned tried)
 {
 	struct engine *e = g->engine;
 	struct pooled *p;
@@ -282,7 +306,7 @@ connect_new(struct back_group *g, const struct target *t, unsigned skip)
 	ENSURE(p != NULL);
 	p->magic = POOLED_MAGIC;
 	p->group = g;
-	p->address = (g->next_address + skip) % t->n;
+	p->address = choose_address(g, t, tried);
 	p->n_addresses = t->n;
 	p->generation = t->generation;
 	transport = transport_connect(e->base,
@@ -294,6 +318,7 @@ connect_new(struct back_group *g, const struct target *t, unsigned skip)
 	p->bc.header_count = e->config->limits.header_count;
 	p->bc.conn.send_timeout_ms = t->service->timeouts.request_body_ms;
 	g->n_conns++;
+	LIST_INSERT_HEAD(&g->all, p, alive);
 	timeout_init(&p->bc.timer, on_timer);
 	timeout_set(&e->turn->wheel, &p->bc.timer, e->turn->now_ms, t->service->timeouts.connect_ms);
 	back_begin(&p->bc);
@@ -301,7 +326,7 @@ connect_new(struct back_group *g, const struct target *t, unsigned skip)
 }
 
 enum back_result
-back_stream(struct engine *e, const struct member *m, unsigned skip, struct stream **out)
+back_stream(struct engine *e, const struct member *m, unsigned *tried, struct stream **out)
 {
 	const struct target *t = m->addresses;
 	struct back_group *g;
@@ -311,14 +336,14 @@ back_stream(struct engine *e, const struct member *m, unsigned skip, struct stre
 		return BACK_UNRESOLVED;
 	g = group_of(e, m);
 	while ((p = TAILQ_FIRST(&g->open)) != NULL) {
-		if (p->generation != t->generation)
+		if (p->generation < t->generation)
 			back_retire(&p->bc); /* the backend has moved */
 		else if (conn_usable(&p->bc.conn) && !p->bc.retired && back_slots(&p->bc) > 0)
 			break;
 		unlist(p);
 	}
 	if (p == NULL) {
-		p = connect_new(g, t, skip);
+		p = connect_new(g, t, *tried);
 		if (p == NULL)
 			return BACK_FULL;
 		if (p->bc.protocol == BACK_H2) {
@@ -330,6 +355,8 @@ back_stream(struct engine *e, const struct member *m, unsigned skip, struct stre
 		set_idle(p, false);
 		timeout_cancel(&e->turn->wheel, &p->bc.timer);
 	}
+	if (!p->connected)
+		*tried |= 1U << p->address;
 	*out = back_open(&p->bc);
 	if (back_slots(&p->bc) == 0)
 		unlist(p);
@@ -381,8 +408,8 @@ back_stop(struct engine *e)
 
 		if (e->groups[i] == NULL)
 			continue;
-		for (p = TAILQ_FIRST(&e->groups[i]->open); p != NULL; p = next) {
-			next = TAILQ_NEXT(p, link);
+		for (p = LIST_FIRST(&e->groups[i]->all); p != NULL; p = next) {
+			next = LIST_NEXT(p, alive);
 			conn_close(&p->bc.conn, false);
 		}
 	}

@@ -50,7 +50,22 @@ all_asked(const struct exchange *x)
 	if (x->request_sent || x->request->websocket)
 		return true;
 	/* Expect: 100-continue: it is the backend that must speak first (RFC 9110 10.1.1) */
-	return x->request->expect_continue && x->body_in == 0;
+	return x->forward.expect_continue && x->body_in == 0 && !x->continued;
+}
+
+/* The backend has all that has come of the request, and that is not all of it: it may rightly be silent. */
+static bool
+client_is_due(const struct exchange *x)
+{
+	return !all_asked(x) && x->back_drained == x->body_in;
+}
+
+/* What the client still sends goes nowhere: it was answered, or its upgrade was refused. */
+static bool
+answered(const struct exchange *x)
+{
+	return x->state == X_LOCAL ||
+	    (x->response_begun && (x->back == NULL || (x->request->websocket && !x->tunnel)));
 }
 
 /* The one timer's meaning follows from how far the exchange is. */
@@ -61,6 +76,8 @@ arm_for_progress(struct exchange *x)
 
 	if (x->tunnel)
 		arm(x, t->websocket_idle_ms);
+	else if (x->response_end)
+		return; /* the rest is between the front codec and the client */
 	else if (x->response_begun)
 		arm(x, t->body_ms);
 	else if (all_asked(x))
@@ -246,6 +263,8 @@ ask(struct exchange *x)
 		forward_request(x);
 		x->forward_made = true;
 	}
+	/* a client that has gone on already need not be asked to once more */
+	x->forward.expect_continue = x->request->expect_continue && !x->continued && x->body_in == 0;
 	atomic_fetch_add_explicit(&x->member->backend->requests, 1, memory_order_relaxed);
 	stream_send_head(x->back, &x->forward, empty);
 	if (!empty && (buf_bytes(&x->kept) != 0 || x->request_end))
@@ -253,22 +272,45 @@ ask(struct exchange *x)
 	arm_for_progress(x);
 }
 
+/* Who has no backend follows the newest fleet: of those in the one it began with some may have left for good. */
+static void
+follow_fleet(struct exchange *x)
+{
+	struct fleet_ref *newest = x->engine->fleet;
+
+	if (x->fleet == newest)
+		return;
+	newest->refs++;
+	x->service = &newest->fleet->services[x->service->index];
+	x->member = NULL;
+	x->addresses = 0;
+	fleet_ref_drop(x->fleet);
+	x->fleet = newest;
+}
+
+/* The same backend again, by another address: its place had just been given back. */
+static void
+count_in_again(struct exchange *x)
+{
+	atomic_fetch_add_explicit(&x->member->backend->inflight, 1, memory_order_relaxed);
+}
+
 /* true: the exchange has a backend or an answer.  false: all backends are full. */
 bool
 exchange_assign(struct exchange *x)
 {
-	const struct pool *pool = &x->service->pools[x->color];
-	struct pick_request r = {.now_ms = x->engine->turn->now_ms,
-	    .key_hash = admit_pick_key(x, pool->config)};
+	struct pick_request r = {.now_ms = x->engine->turn->now_ms};
+	const struct pool *pool;
 
+	follow_fleet(x);
+	pool = &x->service->pools[x->color];
+	r.key_hash = admit_pick_key(x, pool->config);
 	for (;;) {
 		r.random = random_next(&x->engine->random);
 		memcpy(r.tried, x->tried, sizeof(r.tried));
 		r.n_tried = x->n_tried;
-		if (x->address_tries != 0) {
-			/* the same backend by its next address */
-			atomic_fetch_add_explicit(
-			    &x->member->backend->inflight, 1, memory_order_relaxed);
+		if (x->addresses != 0) {
+			count_in_again(x);
 		} else {
 			switch (pick_member(pool, &r, &x->member)) {
 			case PICK_OK:
@@ -283,7 +325,7 @@ exchange_assign(struct exchange *x)
 			}
 		}
 		x->counted_in = true;
-		switch (back_stream(x->engine, x->member, x->address_tries, &x->back)) {
+		switch (back_stream(x->engine, x->member, &x->addresses, &x->back)) {
 		case BACK_OPENED:
 			wait_leave(x);
 			ask(x);
@@ -311,6 +353,7 @@ static void
 choose(struct exchange *x)
 {
 	enter(x, X_CHOOSING);
+	wait_serve(x);
 	if (exchange_assign(x))
 		return;
 	if (!wait_enter(x)) {
@@ -348,26 +391,31 @@ connect_failed(enum outcome why)
 	    why == OUTCOME_CONNECT_TIMEOUT || why == OUTCOME_BACK_TLS_FAILED;
 }
 
+/* For status and metrics. */
+static void
+blame(struct exchange *x, enum outcome why)
+{
+	if (outcome_row(why)->blame == BLAME_BACKEND)
+		atomic_fetch_add_explicit(&x->member->backend->failures, 1, memory_order_relaxed);
+}
+
 /* The back stream is gone before a byte of its response went to the client. */
 static void
 try_again_or_answer(struct exchange *x, enum outcome why)
 {
 	const struct target *t = x->member->addresses;
-	bool more_addresses = connect_failed(why) && x->address_tries + 1 < t->n;
+	bool more_addresses = connect_failed(why) && (x->addresses + 1) >> t->n == 0;
 
 	x->outcome = why;
 	if (connect_failed(why) && !more_addresses)
 		back_unreachable(x->engine, x->member->backend, t->pool, why);
-	if (outcome_row(why)->blame == BLAME_BACKEND)
-		atomic_fetch_add_explicit(&x->member->backend->failures, 1, memory_order_relaxed);
+	blame(x, why);
 	if (!may_retry(x, why) || x->n_tried == PICK_TRIED_MAX) {
 		answer(x, why, retry_after_s(x, why));
 		return;
 	}
-	if (more_addresses) {
-		x->address_tries++;
-	} else {
-		x->address_tries = 0;
+	if (!more_addresses) {
+		x->addresses = 0;
 		/* A kept connection that had died says nothing against its backend: it may be asked again. */
 		if (why != OUTCOME_BACK_STALE && why != OUTCOME_BACK_GOAWAY)
 			x->tried[x->n_tried++] = x->member->backend;
@@ -396,9 +444,13 @@ on_front_body(void *user, struct slice s, bool end)
 	size_t max = x->service != NULL ? x->service->config->max_body : 0;
 
 	x->body_in += s.n;
-	x->request_end = end;
-	if (x->state == X_LOCAL || (x->response_begun && x->back == NULL)) {
+	x->request_end |= end;
+	if (answered(x)) {
 		credit_all(x);
+		return;
+	}
+	if (x->request->websocket && !x->tunnel) {
+		answer(x, OUTCOME_BAD_REQUEST, 0); /* RFC 6455 4.1: it has to wait for the answer */
 		return;
 	}
 	if (max != 0 && x->body_in > max && !x->tunnel) {
@@ -420,7 +472,7 @@ on_front_trailers(void *user, const struct fields *trailers)
 	struct fields *copy;
 
 	x->request_end = true;
-	if (x->state == X_LOCAL || (x->response_begun && x->back == NULL))
+	if (answered(x))
 		return;
 	copy = arena_alloc(a, sizeof(*copy));
 	memset(copy, 0, sizeof(*copy));
@@ -479,8 +531,12 @@ static void
 response_ended(struct exchange *x)
 {
 	x->response_end = true;
+	if (x->tunnel) {
+		arm_for_progress(x); /* half-closed: the other half has its idle time */
+		return;
+	}
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
-	if (x->request_sent || x->back == NULL || x->tunnel)
+	if (x->request_sent || x->back == NULL)
 		return;
 	/* An early response: what the client still sends goes nowhere (RFC 9113 8.1). */
 	let_back_go(x, OUTCOME_OK);
@@ -516,6 +572,10 @@ on_back_head(void *user, const struct head *head, bool end)
 		/* RFC 9110 15.2: an HTTP/1.0 client does not know 1xx */
 		if (x->request->h2 || x->request->minor != 0)
 			stream_send_head(x->front, head, false);
+		if (head->status == 100) {
+			x->continued = true;
+			arm_for_progress(x);
+		}
 		return;
 	}
 	x->response_begun = true;
@@ -574,8 +634,7 @@ on_back_drained(void *user, size_t n)
 		x->credited = x->back_drained;
 		stream_consumed(x->front, (size_t)fresh);
 	}
-	if (!x->response_end)
-		arm_for_progress(x);
+	arm_for_progress(x);
 }
 
 static void
@@ -592,12 +651,14 @@ on_back_closed(void *user, enum outcome why)
 	if (why == OUTCOME_OK)
 		why = OUTCOME_INTERNAL;
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
-	if (x->tunnel)
+	if (x->tunnel) {
 		cut(x, OUTCOME_TUNNEL);
-	else if (x->response_begun)
+	} else if (x->response_begun) {
+		blame(x, why);
 		cut(x, why);
-	else
+	} else {
 		try_again_or_answer(x, why);
+	}
 }
 
 static const struct stream_events back_events = {
@@ -622,13 +683,14 @@ stalled(struct exchange *x)
 		cut(x, OUTCOME_TUNNEL);
 		return;
 	}
-	if (x->response_begun) {
-		let_back_go(x, OUTCOME_BODY_TIMEOUT);
-		cut(x, OUTCOME_BODY_TIMEOUT);
+	if (client_is_due(x)) {
+		answer(x, OUTCOME_REQUEST_TIMEOUT, 0);
 		return;
 	}
-	if (!all_asked(x) && x->body_in == x->credited) {
-		answer(x, OUTCOME_REQUEST_TIMEOUT, 0); /* the client's turn to send */
+	if (x->response_begun) {
+		blame(x, OUTCOME_BODY_TIMEOUT);
+		let_back_go(x, OUTCOME_BODY_TIMEOUT);
+		cut(x, OUTCOME_BODY_TIMEOUT);
 		return;
 	}
 	let_back_go(x, OUTCOME_HEAD_TIMEOUT);

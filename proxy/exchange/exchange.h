@@ -43,7 +43,8 @@ struct exchange {
 	bool counted_in;                /* in that backend's inflight */
 	const struct backend *tried[8];
 	unsigned n_tried;
-	unsigned tries, address_tries;
+	unsigned tries;
+	unsigned addresses;             /* of the member's that this try has been to, a bit each */
 	char split_token[17];           /* a new split cookie's value to set; "": none */
 
 	/* the request body */
@@ -51,6 +52,7 @@ struct exchange {
 	bool replayable;                /* kept has all of it so far */
 	bool request_end;               /* the client has sent all */
 	bool request_sent;              /* and the back stream has been told */
+	bool continued;                 /* the client was told to go on (100) */
 	uint64_t body_in;               /* bytes of it */
 	uint64_t credited;              /* given back to the front */
 	uint64_t back_drained;          /* taken by the present back stream's transport */

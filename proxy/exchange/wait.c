@@ -74,6 +74,15 @@ wait_leave(struct exchange *x)
 }
 
 void
+wait_serve(struct exchange *x)
+{
+	struct wait_queue *q = queue_of(x);
+
+	if (!TAILQ_EMPTY(&q->list))
+		look_again(q);
+}
+
+void
 wait_wake(struct exchange *x)
 {
 	struct wait_queue *q = queue_of(x);

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -439,6 +440,30 @@ connection_limit(void **unused)
 	}
 }
 
+/* No descriptor is left for the connection: it is accepted when there is one again. */
+static void
+no_descriptors(void **unused)
+{
+	struct rlimit old, none_left;
+	int fd, next;
+
+	(void)unused;
+	start();
+	fd = connect_local();
+	put(fd, get_health);
+	next = dup(fd);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none_left = old;
+	none_left.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none_left), 0);
+	for (int i = 0; i < 20; i++)
+		turn();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(get_answer(fd, false), 200);
+	close(fd);
+}
+
 static void
 header_and_body_limits(void **unused)
 {
@@ -584,6 +609,7 @@ main(void)
 	    TEST(server_leaves),
 	    TEST(server_leaves_at_once),
 	    TEST(connection_limit),
+	    TEST(no_descriptors),
 	    TEST(header_and_body_limits),
 	    TEST(not_http),
 	    TEST(tcp_reads_only),
