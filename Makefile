@@ -118,7 +118,7 @@ e2e: $(O)/teal $(O)/tealctl
 	TEAL_BUILD=$(abspath $(O)) TEAL_SAN=$(SAN) /usr/bin/python3 -m pytest tests/e2e -q -p no:cacheprovider $(if $(E2E),-k '$(E2E)') $(PYTEST_ARGS)
 
 lint: test-deps
-	@sh tests/lint.sh
+	@bash tests/lint.sh
 check-layers: $(LIB_OBJ)
 	@sh tests/check-layers.sh $(O)
 format:

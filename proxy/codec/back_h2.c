@@ -29,8 +29,7 @@ static void
 submit(struct h2_stream *s, const nghttp2_nv *nv, size_t n, bool end)
 {
 	nghttp2_data_provider body = h2_body_source(s);
-	int32_t id =
-	    nghttp2_submit_request(s->h2->session, NULL, nv, n, end ? NULL : &body, s);
+	int32_t id = nghttp2_submit_request(s->h2->session, NULL, nv, n, end ? NULL : &body, s);
 
 	if (id < 0) {
 		h2_doom(s, OUTCOME_BACK_GOAWAY); /* no ids left; nothing was sent */
@@ -45,9 +44,9 @@ static bool
 line_sendable(const struct head *h)
 {
 	return token_valid(h->method_text.p, h->method_text.n) &&
-	    (path_valid(h->path.p, h->path.n) || text_is(h->path, "*")) &&
-	    authority_valid(h->authority.p, h->authority.n) &&
-	    (text_is(h->scheme, "http") || text_is(h->scheme, "https"));
+	       (path_valid(h->path.p, h->path.n) || text_is(h->path, "*")) &&
+	       authority_valid(h->authority.p, h->authority.n) &&
+	       (text_is(h->scheme, "http") || text_is(h->scheme, "https"));
 }
 
 static void
@@ -62,8 +61,7 @@ build(struct h2_stream *s, struct h2_nva *a, const struct head *h, char digits[2
 		h2_nva_pseudo(a, TEXT(":protocol"), TEXT("websocket"));
 	h2_nva_fields(a, &h->fields, false);
 	if (h->content_length >= 0 && !h->websocket)
-		h2_nva_field(
-		    a, F_CONTENT_LENGTH, h2_decimal(digits, (uint64_t)h->content_length));
+		h2_nva_field(a, F_CONTENT_LENGTH, h2_decimal(digits, (uint64_t)h->content_length));
 	if (h->expect_continue)
 		h2_nva_field(a, F_EXPECT, TEXT("100-continue"));
 	h2_nva_field(a, F_TE, TEXT("trailers")); /* what gRPC servers insist on */
@@ -367,8 +365,8 @@ back_h2_begin(struct back_conn *back)
 	b->h2.header_bytes = back->header_bytes;
 	b->h2.header_count = back->header_count;
 	budget_init(&b->budget, BACK_GLITCHES, back->conn.turn->now_ms);
-	h2_init(&b->h2, &back->conn, &role, false, settings,
-	    sizeof(settings) / sizeof(settings[0]), option);
+	h2_init(&b->h2, &back->conn, &role, false, settings, sizeof(settings) / sizeof(settings[0]),
+	    option);
 	nghttp2_option_del(option);
 	conn_set_codec(&back->conn, &codec, b);
 	conn_output(&back->conn);

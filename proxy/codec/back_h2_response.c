@@ -9,7 +9,7 @@
 #include "proxy/codec/back_h2.h"
 
 #define INTERIM_RELAYED 10U
-#define INTERIM_MAX     100U    /* attack 54: more are malformed */
+#define INTERIM_MAX     100U /* attack 54: more are malformed */
 
 static void
 malformed(struct h2_stream *s)
@@ -133,7 +133,8 @@ back_h2_outcome(struct h2_stream *s, uint32_t code)
 	if (s->head_in)
 		return OUTCOME_BACK_TRUNCATED;
 	if (code == NGHTTP2_REFUSED_STREAM) /* provably not processed, RFC 9113 8.7 */
-		return !s->peer_reset && b->goaway_seen ? OUTCOME_BACK_GOAWAY : OUTCOME_BACK_REFUSED;
+		return !s->peer_reset && b->goaway_seen ? OUTCOME_BACK_GOAWAY
+							: OUTCOME_BACK_REFUSED;
 	return s->peer_reset ? OUTCOME_BACK_RESET : OUTCOME_BACK_MALFORMED;
 }
 

@@ -15,7 +15,8 @@
 #include "proxy/codec/h1.h"
 
 #define DRAIN_PING_MS 1000
-#define LAST_IDS      0x7ffff000 /* near the end of the ids: a new connection is needed (RFC 9113 5.1.1) */
+#define LAST_IDS                                                                                   \
+	0x7ffff000 /* near the end of the ids: a new connection is needed (RFC 9113 5.1.1) */
 
 static const uint8_t drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
 
@@ -53,8 +54,7 @@ add_own_fields(struct h2_stream *s, struct h2_nva *a, const struct head *head, c
 		h2_nva_field(
 		    a, F_CONTENT_LENGTH, h2_decimal(digits, (uint64_t)head->content_length));
 	if (fields_find(&head->fields, F_DATE) == NULL)
-		h2_nva_field(
-		    a, F_DATE, (struct text){h1_date(s->h2->conn->turn->wall_ms), 29});
+		h2_nva_field(a, F_DATE, (struct text){h1_date(s->h2->conn->turn->wall_ms), 29});
 }
 
 static void
@@ -322,8 +322,8 @@ front_h2_begin(struct front_conn *front)
 	f->front = front;
 	f->h2.header_bytes = limits->header_bytes;
 	f->h2.header_count = limits->header_count;
-	h2_init(&f->h2, &front->conn, &role, true, settings,
-	    sizeof(settings) / sizeof(settings[0]), option);
+	h2_init(&f->h2, &front->conn, &role, true, settings, sizeof(settings) / sizeof(settings[0]),
+	    option);
 	nghttp2_option_del(option);
 	front->h2 = true;
 	front_h2_time_begin(f);

@@ -11,9 +11,9 @@
  */
 #include "proxy/codec/front_h2.h"
 
-#define SLOW_LOOK_MS  5000
-#define SLOW_LOOKS    3U        /* the first marks, the next two must see progress */
-#define SLOW_BYTES    1024U
+#define SLOW_LOOK_MS 5000
+#define SLOW_LOOKS   3U /* the first marks, the next two must see progress */
+#define SLOW_BYTES   1024U
 
 static struct turn *
 turn_of(const struct front_h2 *f)
@@ -56,7 +56,7 @@ static bool
 window_shut(const struct front_h2 *f, const struct h2_stream *s, bool conn_shut)
 {
 	return conn_shut || nghttp2_session_get_stream_remote_window_size(f->h2.session, s->id) <
-	    (int32_t)SLOW_BYTES;
+				(int32_t)SLOW_BYTES;
 }
 
 static void
@@ -87,8 +87,7 @@ slow_fired(struct timeout *t)
 	CHECK_MAGIC(f, FRONT_H2_MAGIC);
 	if (f->h2.ended)
 		return;
-	conn_shut =
-	    nghttp2_session_get_remote_window_size(f->h2.session) < (int32_t)SLOW_BYTES;
+	conn_shut = nghttp2_session_get_remote_window_size(f->h2.session) < (int32_t)SLOW_BYTES;
 	/* closed() may reset other streams but frees none. */
 	LIST_FOREACH(s, &f->h2.streams, link)
 	{

@@ -11,10 +11,10 @@
 #include "proxy/base/obj.h"
 #include "proxy/codec/h2.h"
 
-#define SEND_BLOCK_MAX    ((size_t)1 << 18) /* header block we send */
-#define OUTBOUND_ACKS     1000U             /* CVE-2019-9512, -9515: PING and SETTINGS that wait for their ACK */
-#define SETTINGS_ENTRIES  32U               /* CVE-2020-11080 */
-#define TABLE_BYTES       4096U             /* our HPACK encoder, whatever the peer allows (CVE-2016-6581) */
+#define SEND_BLOCK_MAX   ((size_t)1 << 18) /* header block we send */
+#define OUTBOUND_ACKS    1000U /* CVE-2019-9512, -9515: PING and SETTINGS that wait for their ACK */
+#define SETTINGS_ENTRIES 32U   /* CVE-2020-11080 */
+#define TABLE_BYTES      4096U /* our HPACK encoder, whatever the peer allows (CVE-2016-6581) */
 /* nghttp2 1.52 counts each arrival of bytes in a CONTINUATION's head, not the frames: h2_watch does the counting. */
 #define CONTINUATIONS_OFF 1024U
 
@@ -84,7 +84,8 @@ on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *n
 		return 0;
 	/* A bomb: not even worth decoding to answer it. */
 	if (s->doom == OUTCOME_OK)
-		s->doom = s->stream.front != NULL ? OUTCOME_HEADER_TOO_LARGE : OUTCOME_BACK_TOO_LARGE;
+		s->doom =
+		    s->stream.front != NULL ? OUTCOME_HEADER_TOO_LARGE : OUTCOME_BACK_TOO_LARGE;
 	nghttp2_submit_rst_stream(
 	    session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -122,7 +123,8 @@ trailers_complete(struct h2_stream *s)
 	if (s->end_in)
 		return;
 	if (s->block.too_large && !s->discard) {
-		s->doom = s->stream.front != NULL ? OUTCOME_HEADER_TOO_LARGE : OUTCOME_BACK_TOO_LARGE;
+		s->doom =
+		    s->stream.front != NULL ? OUTCOME_HEADER_TOO_LARGE : OUTCOME_BACK_TOO_LARGE;
 		h2_reset(s, NGHTTP2_ENHANCE_YOUR_CALM);
 		return;
 	}
@@ -168,7 +170,8 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 }
 
 static int
-on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+on_data_chunk(
+    nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
 {
 	struct h2 *h2 = h2_of(user);
 	struct h2_stream *s = find(h2, id);
@@ -231,7 +234,8 @@ on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 		return 0;
 	case NGHTTP2_GOAWAY:
 		if (frame->goaway.error_code != NGHTTP2_NO_ERROR)
-			h2_fail(h2, frame->goaway.error_code); /* nghttp2 found fault with the peer */
+			h2_fail(
+			    h2, frame->goaway.error_code); /* nghttp2 found fault with the peer */
 		return 0;
 	case NGHTTP2_DATA:
 		h2_watch_sent(&h2->watch, frame->hd.length);
@@ -331,8 +335,8 @@ h2_init(struct h2 *h2, struct conn *c, const struct h2_role *role, bool server,
 		ENSURE(nghttp2_session_client_new3(&h2->session, cb, h2, option, h2_mem()) == 0);
 	nghttp2_session_callbacks_del(cb);
 	ENSURE(nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, n) == 0);
-	ENSURE(nghttp2_session_set_local_window_size(
-		   h2->session, NGHTTP2_FLAG_NONE, 0, window) == 0);
+	ENSURE(
+	    nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0, window) == 0);
 }
 
 /* --- input ---------------------------------------------------------------------- */
@@ -342,7 +346,7 @@ static bool
 output_waits(const struct h2 *h2)
 {
 	return buf_bytes(&h2->conn->out) >= CONN_OUT_HIGH ||
-	    nghttp2_session_get_outbound_queue_size(h2->session) > H2_QUEUE_HIGH;
+	       nghttp2_session_get_outbound_queue_size(h2->session) > H2_QUEUE_HIGH;
 }
 
 static void
@@ -477,8 +481,8 @@ h2_cut(struct h2 *h2, const enum outcome *why)
 	{
 		h2_drop_queue(s);
 		h2_stream_close(s, s->doom != OUTCOME_OK ? s->doom
-			: why != NULL            ? *why
-						 : h2->role->cut(s));
+				   : why != NULL         ? *why
+							 : h2->role->cut(s));
 	}
 }
 

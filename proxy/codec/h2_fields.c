@@ -9,8 +9,8 @@
 #include "proxy/base/obj.h"
 #include "proxy/codec/h2.h"
 
-#define FIELD_COST 32U          /* per field, RFC 7541 4.1 */
-#define SCRATCH    160U         /* fields of nearly every message */
+#define FIELD_COST 32U  /* per field, RFC 7541 4.1 */
+#define SCRATCH    160U /* fields of nearly every message */
 
 /* --- in ------------------------------------------------------------------------------ */
 
@@ -52,7 +52,8 @@ dropped(const struct h2_block *b, enum field_id id, struct text name, bool trail
 	unsigned flags = field_table[id].flags;
 
 	(void)b;
-	if ((flags & (FIELD_HOP | FIELD_FRAMING)) != 0 || (trailers && (flags & FIELD_NO_TRAILER) != 0))
+	if ((flags & (FIELD_HOP | FIELD_FRAMING)) != 0 ||
+	    (trailers && (flags & FIELD_NO_TRAILER) != 0))
 		return true;
 	if (id == F_SEC_WEBSOCKET_KEY || id == F_SEC_WEBSOCKET_ACCEPT)
 		return true; /* of HTTP/1.1 only, each hop's own */

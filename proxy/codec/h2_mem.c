@@ -11,13 +11,13 @@
 #include "proxy/codec/h2.h"
 
 #define SMALLEST  ((size_t)64)
-#define N_SIZES   7U            /* 64 .. 4096 */
+#define N_SIZES   7U /* 64 .. 4096 */
 #define LIST_KEEP ((size_t)262144)
 
 struct block {
-	uint32_t size_index;    /* N_SIZES: from malloc */
-	uint32_t size;          /* of what follows; only for blocks from malloc below 4 GiB */
-	struct block *next;     /* while free */
+	uint32_t size_index; /* N_SIZES: from malloc */
+	uint32_t size;       /* of what follows; only for blocks from malloc below 4 GiB */
+	struct block *next;  /* while free */
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "what follows a block is aligned like malloc's");
 

@@ -9,12 +9,11 @@
 
 #define CLIENT_MAGIC_BYTES 24U
 #define FRAME_HEAD         9U
-#define NEW_PURPOSE        4U   /* a request is a reason for a few WINDOW_UPDATEs */
+#define NEW_PURPOSE        4U /* a request is a reason for a few WINDOW_UPDATEs */
 #define FIRST_PURPOSE      64U
 
 void
-h2_watch_init(
-    struct h2_watch *w, bool server, bool (*glitch)(void *, unsigned), void *user)
+h2_watch_init(struct h2_watch *w, bool server, bool (*glitch)(void *, unsigned), void *user)
 {
 	memset(w, 0, sizeof(*w));
 	w->glitch = glitch;
@@ -180,7 +179,7 @@ static void
 frame_ends(struct h2_watch *w)
 {
 	bool block = w->type == NGHTTP2_HEADERS || w->type == NGHTTP2_PUSH_PROMISE ||
-	    w->type == NGHTTP2_CONTINUATION;
+		     w->type == NGHTTP2_CONTINUATION;
 
 	if (block && (w->flags & NGHTTP2_FLAG_END_HEADERS) != 0)
 		w->block_open = false;

@@ -11,7 +11,7 @@
 #include "proxy/base/obj.h"
 #include "proxy/exchange/access_log.h"
 
-#define VALUE_MAX 1800                  /* of one value as written; longer ones are cut. Four of them fit a line. */
+#define VALUE_MAX 1400                  /* of one value as written; longer ones are cut. Five of them fit a line. */
 
 struct line {
 	char *p;

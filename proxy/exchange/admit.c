@@ -11,7 +11,8 @@
 #include "proxy/exchange/client.h"
 #include "proxy/exchange/forward.h"
 
-/* Keys only spread; no client gains by colliding with itself. */
+/* Keys only spread; no client gains by colliding with itself.  A request without the header or cookie that a pool
+ * hashes by is spread by its address. */
 static const uint64_t spread_key[2] = {0x7465616c2d737072ULL, 0x6561642d6b657973ULL};
 
 /* Without port (RFC 9110 4.2.1), brackets kept. */
@@ -199,7 +200,7 @@ admit(struct exchange *x, int64_t *retry_after_s)
 uint64_t
 admit_pick_key(struct exchange *x, const struct pool_config *pool)
 {
-	struct text key = {(const char *)x->fc->address, 16};
+	struct text key = {(const char *)x->fc->address, 16}, value;
 	const struct field *f;
 
 	if (pool->balance != BALANCE_HASH)
@@ -213,7 +214,9 @@ admit_pick_key(struct exchange *x, const struct pool_config *pool)
 			key = f->value;
 		break;
 	case KEY_COOKIE:
-		key = cookie_find(&x->request->fields, pool->hash_name);
+		value = cookie_find(&x->request->fields, pool->hash_name);
+		if (value.n != 0)
+			key = value;
 		break;
 	}
 	return hash_sip(spread_key, key.p, key.n);

@@ -41,7 +41,7 @@ struct target {
 	} at[TARGET_ADDRESSES];
 };
 
-/* A fleet as one worker holds it: exchanges under way keep the one they began with. */
+/* A fleet as one worker holds it: an exchange keeps the one its backend was picked from until it needs another backend. */
 struct fleet_ref {
 	const struct fleet *fleet;
 	unsigned refs;                  /* exchanges, + 1 while current; this worker's thread only */

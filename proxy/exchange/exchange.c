@@ -404,7 +404,7 @@ static void
 try_again_or_answer(struct exchange *x, enum outcome why)
 {
 	const struct target *t = x->member->addresses;
-	bool more_addresses = connect_failed(why) && (x->addresses + 1) >> t->n == 0;
+	bool more_addresses = connect_failed(why) && x->addresses != (1U << t->n) - 1;
 
 	x->outcome = why;
 	if (connect_failed(why) && !more_addresses)
@@ -474,6 +474,10 @@ on_front_trailers(void *user, const struct fields *trailers)
 	x->request_end = true;
 	if (answered(x))
 		return;
+	if (x->request->websocket && !x->tunnel) {
+		answer(x, OUTCOME_BAD_REQUEST, 0);
+		return;
+	}
 	copy = arena_alloc(a, sizeof(*copy));
 	memset(copy, 0, sizeof(*copy));
 	for (unsigned i = 0; i < trailers->n; i++) {

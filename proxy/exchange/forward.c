@@ -96,18 +96,34 @@ joined(struct arena *a, struct text before, const char *separator, struct text v
 	return (struct text){p, before.n + gap + value.n};
 }
 
-/* All fields of this id as one list value (RFC 9110 5.3). */
+/* All fields of this id as one list value (RFC 9110 5.3).  Copied once: a hundred Via must not cost a hundred copies. */
 static struct text
 collected(struct arena *a, const struct fields *fields, enum field_id id)
 {
-	struct text all = {"", 0};
+	const struct field *first = fields_find(fields, id);
+	size_t room = 0, n = 0;
+	char *p;
 
+	if (first == NULL)
+		return (struct text){"", 0};
+	for (unsigned i = 0; i < fields->n; i++)
+		room += fields->items[i].id == id ? fields->items[i].value.n + 2 : 0;
+	if (room == first->value.n + 2)
+		return first->value;
+	p = arena_alloc(a, room);
 	for (unsigned i = 0; i < fields->n; i++) {
-		if (fields->items[i].id == id)
-			all = all.n == 0 ? fields->items[i].value
-			                 : joined(a, all, ", ", fields->items[i].value);
+		struct text value = fields->items[i].value;
+
+		if (fields->items[i].id != id || value.n == 0)
+			continue;
+		if (n != 0) {
+			memcpy(p + n, ", ", 2);
+			n += 2;
+		}
+		memcpy(p + n, value.p, value.n);
+		n += value.n;
 	}
-	return all;
+	return (struct text){p, n};
 }
 
 /* RFC 7239 4: v6 addresses in brackets and quotes; anything with ':' is quoted. */
@@ -217,8 +233,8 @@ apply_rules(struct exchange *x, const struct header_rules *rules, struct head *h
 		enum field_id id = field_lookup(name.p, name.n);
 
 		/* RFC 6797 7.2: never over clear text */
-		if (id == F_STRICT_TRANSPORT_SECURITY && !x->fc->tls)
-			continue;
+		bool barred = id == F_STRICT_TRANSPORT_SECURITY && !x->fc->tls;
+
 		if (rule->action != HEADER_ADD) {
 			for (unsigned i = 0; i < h->fields.n;) {
 				const struct field *f = &h->fields.items[i];
@@ -229,7 +245,7 @@ apply_rules(struct exchange *x, const struct header_rules *rules, struct head *h
 					i++;
 			}
 		}
-		if (rule->action != HEADER_REMOVE)
+		if (rule->action != HEADER_REMOVE && !barred)
 			fields_add(&h->fields, a, id, name, (struct text){rule->value, strlen(rule->value)});
 	}
 }

@@ -83,7 +83,7 @@ add_location(struct exchange *x, struct head *h, struct arena *a)
 static void
 grpc_answer(struct exchange *x, const struct outcome_row *row, struct arena *a)
 {
-	struct head h = {.status = 200, .content_length = HEAD_LENGTH_NONE, .no_body = true}, out;
+	struct head h = {.status = 200, .content_length = HEAD_LENGTH_NONE, .no_body = true, .minor = 1}, out;
 	const char *status = grpc_status(row->status);
 
 	add(&h, a, F_CONTENT_TYPE, "application/grpc", 16);
@@ -101,7 +101,7 @@ local_answer(struct exchange *x, enum outcome why, int64_t retry_after_s)
 {
 	const struct outcome_row *row = outcome_row(why);
 	struct arena *a = &x->front->arena;
-	struct head h = {.content_length = 0}, out;
+	struct head h = {.minor = 1}, out;
 	char page[PAGE_MAX];
 	struct slice body;
 	int n;

@@ -217,9 +217,17 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_signal(evutil_socket_t number, short what, void *arg)
+on_drain_begun(struct round *r)
 {
 	static const struct timeval soon = {0, 0};
+	struct control *c = CONTAINER_OF(r, struct control, drain_round);
+
+	event_add(c->deadline, &soon);
+}
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
 	struct control *c = arg;
 
 	(void)what;
@@ -239,8 +247,9 @@ on_signal(evutil_socket_t number, short what, void *arg)
 	    (long long)(c->config->timeouts.drain_ms / 1000));
 	c->draining = true;
 	c->drain_until_ms = control_now_ms() + c->config->timeouts.drain_ms;
-	control_order(c, ORDER_DRAIN, NULL);
-	event_add(c->deadline, &soon);
+	/* Only when every worker has emptied its accept queue does "no connection" mean drained. */
+	c->drain_round.done = on_drain_begun;
+	control_order(c, ORDER_DRAIN, &c->drain_round);
 }
 
 /* --- start ------------------------------------------------------------------------------ */

@@ -28,6 +28,7 @@ struct control {
 	struct admin *admin;
 	bool draining, stopping;
 	int64_t drain_until_ms;
+	struct round drain_round;
 	unsigned interrupts;            /* a second one stops at once */
 	int64_t started_wall_ms;
 	bool refleet;                   /* names resolved anew: a new snapshot is due */

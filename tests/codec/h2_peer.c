@@ -112,7 +112,8 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 }
 
 static int
-on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t n, void *user)
+on_data(
+    nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t n, void *user)
 {
 	struct h2_peer *p = user;
 
@@ -342,6 +343,8 @@ raw_seen(struct memory_transport *mt)
 	char *text = memory_take(mt, &n);
 	const unsigned char *p = (const unsigned char *)text;
 
+	if (n >= 24 && memcmp(p, "PRI * HTTP/2.0", 14) == 0)
+		at = 24; /* a client's preface */
 	while (n - at >= 9) {
 		size_t length = be32(p + at) >> 8;
 		int32_t id = (int32_t)be32(p + at + 5);

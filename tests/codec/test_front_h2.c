@@ -19,17 +19,20 @@
 
 #define EARS 1200
 
-static size_t read_max = SIZE_MAX;      /* of this pass */
+static size_t read_max = SIZE_MAX; /* of this pass */
 
-static const struct front_timeouts timeouts = {
-    .header_ms = 10000, .send_ms = 30000, .idle_ms = 60000, .tls_handshake_ms = 10000, .drain_ms = 30000};
+static const struct front_timeouts timeouts = {.header_ms = 10000,
+    .send_ms = 30000,
+    .idle_ms = 60000,
+    .tls_handshake_ms = 10000,
+    .drain_ms = 30000};
 
 /* A front connection, its peer, and an ear per request. */
 struct rig {
 	struct front_limits limits;
 	struct turn *turn;
 	struct memory_transport *mt;
-	struct front_conn *front;       /* NULL once freed */
+	struct front_conn *front; /* NULL once freed */
 	struct h2_peer *peer;
 	struct raw raw;
 	struct ear ears[EARS];
@@ -136,7 +139,8 @@ finish(void)
 	if (rig->front != NULL && !rig->front->conn.dead)
 		memory_break(rig->mt);
 	memory_pump_one(rig->turn, rig->mt);
-	if (rig->front != NULL && !rig->front->conn.dead) { /* paused: it only notices by the clock */
+	if (rig->front != NULL &&
+	    !rig->front->conn.dead) { /* paused: it only notices by the clock */
 		conn_close(&rig->front->conn, true);
 		turn_end(rig->turn);
 	}
@@ -163,7 +167,7 @@ reply(int32_t id)
 	return peer_stream(rig->peer, id);
 }
 
-#define assert_has(text, part) assert_non_null(strstr((text), (part)))
+#define assert_has(text, part)   assert_non_null(strstr((text), (part)))
 #define assert_lacks(text, part) assert_null(strstr((text), (part)))
 
 /* --- what works ------------------------------------------------------------------------------- */
@@ -171,8 +175,8 @@ reply(int32_t id)
 static void
 test_get(void **state)
 {
-	const nghttp2_nv get[] = {PEER_GET, NV("cookie", "a=1"), NV("x-a", "b"), NV("cookie", "b=2"),
-	    NV("te", "trailers"), NV("x_under", "1"), NV("cookie", "c=3")};
+	const nghttp2_nv get[] = {PEER_GET, NV("cookie", "a=1"), NV("x-a", "b"),
+	    NV("cookie", "b=2"), NV("te", "trailers"), NV("x_under", "1"), NV("cookie", "c=3")};
 	int32_t id;
 
 	(void)state;
@@ -434,7 +438,8 @@ test_websocket(void **state)
 	assert_true(e->ended);
 	assert_int_equal(e->outcome, OUTCOME_OK);
 
-	ear_answer(&rig->ears[1], 403, "no", true); /* refused: a normal response, then RST NO_ERROR */
+	ear_answer(
+	    &rig->ears[1], 403, "no", true); /* refused: a normal response, then RST NO_ERROR */
 	peer_pump(rig->peer);
 	assert_has(reply(b)->head.p, ":status: 403\n");
 	assert_true(reply(b)->end && reply(b)->closed);
@@ -491,9 +496,9 @@ test_reset_codes(void **state)
 	static const struct {
 		enum outcome why;
 		uint32_t code;
-	} rows[] = {{OUTCOME_CLIENT_SLOW, NGHTTP2_CANCEL}, {OUTCOME_BACK_TRUNCATED, NGHTTP2_INTERNAL_ERROR},
-	    {OUTCOME_TUNNEL, NGHTTP2_CANCEL}, {OUTCOME_STOPPED, NGHTTP2_CANCEL},
-	    {OUTCOME_OK, NGHTTP2_NO_ERROR}};
+	} rows[] = {{OUTCOME_CLIENT_SLOW, NGHTTP2_CANCEL},
+	    {OUTCOME_BACK_TRUNCATED, NGHTTP2_INTERNAL_ERROR}, {OUTCOME_TUNNEL, NGHTTP2_CANCEL},
+	    {OUTCOME_STOPPED, NGHTTP2_CANCEL}, {OUTCOME_OK, NGHTTP2_NO_ERROR}};
 	const nghttp2_nv get[] = {PEER_GET};
 
 	(void)state;
@@ -591,8 +596,8 @@ test_end_inside_event(void **state)
 static void
 test_bad_answers(void **state)
 {
-	struct field bad[] = {{TEXT("x-a"), TEXT("b\r\nc: d"), F_OTHER}, {TEXT("X-A"), TEXT("b"), F_OTHER},
-	    {TEXT("x a"), TEXT("b"), F_OTHER}};
+	struct field bad[] = {{TEXT("x-a"), TEXT("b\r\nc: d"), F_OTHER},
+	    {TEXT("X-A"), TEXT("b"), F_OTHER}, {TEXT("x a"), TEXT("b"), F_OTHER}};
 	const nghttp2_nv get[] = {PEER_GET};
 	struct head h = {.status = 101, .content_length = HEAD_LENGTH_NONE};
 
@@ -622,7 +627,8 @@ test_bad_answers(void **state)
 
 /* --- refusals ------------------------------------------------------------------------------------ */
 
-#define LINE NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/")
+#define LINE                                                                                       \
+	NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/")
 
 static void
 refused(const nghttp2_nv *nv, size_t n, enum outcome why)
@@ -638,10 +644,10 @@ refused(const nghttp2_nv *nv, size_t n, enum outcome why)
 	finish();
 }
 
-#define REFUSED(why, ...)                                                                         \
-	do {                                                                                      \
-		const nghttp2_nv nv_[] = {__VA_ARGS__};                                           \
-		refused(nv_, COUNT(nv_), OUTCOME_##why);                                          \
+#define REFUSED(why, ...)                                                                          \
+	do {                                                                                       \
+		const nghttp2_nv nv_[] = {__VA_ARGS__};                                            \
+		refused(nv_, COUNT(nv_), OUTCOME_##why);                                           \
 	} while (0)
 
 static void
@@ -650,19 +656,20 @@ test_refused_by_teal(void **state)
 	char path[9001];
 
 	(void)state;
-	REFUSED(BAD_REQUEST, LINE, NV("host", "b.test"));                      /* attack 45 */
-	REFUSED(BAD_REQUEST, NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "u@a.test"),
-	    NV(":path", "/"));
+	REFUSED(BAD_REQUEST, LINE, NV("host", "b.test")); /* attack 45 */
+	REFUSED(BAD_REQUEST, NV(":method", "GET"), NV(":scheme", "https"),
+	    NV(":authority", "u@a.test"), NV(":path", "/"));
 	REFUSED(BAD_REQUEST, NV(":method", "GET"), NV(":scheme", "ftp"), NV(":authority", "a.test"),
 	    NV(":path", "/"));
-	REFUSED(BAD_REQUEST, NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
-	    NV(":path", "/#x"));
-	REFUSED(METHOD_REFUSED, NV(":method", "TRACE"), NV(":scheme", "https"), NV(":authority", "a.test"),
-	    NV(":path", "/"));
+	REFUSED(BAD_REQUEST, NV(":method", "GET"), NV(":scheme", "https"),
+	    NV(":authority", "a.test"), NV(":path", "/#x"));
+	REFUSED(METHOD_REFUSED, NV(":method", "TRACE"), NV(":scheme", "https"),
+	    NV(":authority", "a.test"), NV(":path", "/"));
 	REFUSED(METHOD_REFUSED, NV(":method", "CONNECT"), NV(":authority", "a.test:443"));
-	REFUSED(NOT_IMPLEMENTED, NV(":method", "CONNECT"), NV(":protocol", "connect-udp"), /* attack 47 */
+	REFUSED(NOT_IMPLEMENTED, NV(":method", "CONNECT"),
+	    NV(":protocol", "connect-udp"), /* attack 47 */
 	    NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/"));
-	REFUSED(EXPECT_REFUSED, LINE, NV("expect", "y 100-continue"));         /* attack 35 */
+	REFUSED(EXPECT_REFUSED, LINE, NV("expect", "y 100-continue")); /* attack 35 */
 	memset(path, 'a', 9000);
 	path[0] = '/';
 
@@ -677,8 +684,8 @@ test_refused_by_teal(void **state)
 static void
 test_allowed(void **state)
 {
-	const nghttp2_nv star[] = {NV(":method", "OPTIONS"), NV(":scheme", "http"), NV(":authority", "a.test"),
-	    NV(":path", "*"), NV("host", "A.TEST")};
+	const nghttp2_nv star[] = {NV(":method", "OPTIONS"), NV(":scheme", "http"),
+	    NV(":authority", "a.test"), NV(":path", "*"), NV("host", "A.TEST")};
 
 	(void)state;
 	start_peer();
@@ -708,10 +715,10 @@ reset_by_teal(const nghttp2_nv *nv, size_t n)
 	finish();
 }
 
-#define RESET(...)                                                                                \
-	do {                                                                                      \
-		const nghttp2_nv nv_[] = {__VA_ARGS__};                                           \
-		reset_by_teal(nv_, COUNT(nv_));                                                   \
+#define RESET(...)                                                                                 \
+	do {                                                                                       \
+		const nghttp2_nv nv_[] = {__VA_ARGS__};                                            \
+		reset_by_teal(nv_, COUNT(nv_));                                                    \
 	} while (0)
 
 static void
@@ -745,20 +752,28 @@ test_malformed_heads(void **state)
 	RESET(LINE, NV(":what", "x"));
 	RESET(LINE, NV(":path", "/2"));
 	RESET(LINE, NV(":protocol", "websocket"));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV("x-a", "b"),
-	    NV(":path", "/"));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV("x-a", "b"), NV(":path", "/"));
 	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"));
 	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":path", "/"));
 	RESET(NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/"));
 	RESET(NV(":method", "GET"), NV(":authority", "a.test"), NV(":path", "/"));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", ""));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "x"));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/ x"));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "*"));
-	RESET(NV(":method", "GET\r\nx"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/"));
-	RESET(NV(":method", "G T"), NV(":scheme", "https"), NV(":authority", "a.test"), NV(":path", "/"));
-	RESET(NV(":method", "GET"), NV(":scheme", "http://x"), NV(":authority", "a.test"), NV(":path", "/"));
-	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test/x"), NV(":path", "/"));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", ""));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", "x"));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", "/ x"));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", "*"));
+	RESET(NV(":method", "GET\r\nx"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", "/"));
+	RESET(NV(":method", "G T"), NV(":scheme", "https"), NV(":authority", "a.test"),
+	    NV(":path", "/"));
+	RESET(NV(":method", "GET"), NV(":scheme", "http://x"), NV(":authority", "a.test"),
+	    NV(":path", "/"));
+	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":authority", "a.test/x"),
+	    NV(":path", "/"));
 	RESET(NV(":method", "GET"), NV(":scheme", "https"), NV(":path", "/"), NV("host", "a.test"),
 	    NV("host", "a.test"));
 }
@@ -770,7 +785,8 @@ test_malformed_bodies(void **state)
 	static const struct {
 		const char *length, *body;
 		bool end, pseudo_trailers;
-	} rows[] = {{"3", "abcd", false, false}, {"5", "abcd", true, false}, {"4", "abcd", false, true}};
+	} rows[] = {
+	    {"3", "abcd", false, false}, {"5", "abcd", true, false}, {"4", "abcd", false, true}};
 
 	(void)state;
 	for (unsigned i = 0; i < COUNT(rows); i++) {
@@ -784,8 +800,8 @@ test_malformed_bodies(void **state)
 		raw_frame(&rig->raw, NGHTTP2_DATA, rows[i].end ? NGHTTP2_FLAG_END_STREAM : 0, 1,
 		    rows[i].body, 4);
 		if (rows[i].pseudo_trailers)
-			raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1,
-			    pseudo, 1);
+			raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM,
+			    1, pseudo, 1);
 		raw_send(&rig->raw, rig->turn, rig->mt);
 		seen = raw_seen(rig->mt);
 		assert_int_equal(seen.reset_code, NGHTTP2_PROTOCOL_ERROR);
@@ -925,7 +941,8 @@ rapid_reset(struct raw *r, int32_t i)
 {
 	const nghttp2_nv get[] = {PEER_GET};
 
-	raw_headers(r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, get, COUNT(get));
+	raw_headers(
+	    r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, get, COUNT(get));
 	raw_frame(r, NGHTTP2_RST_STREAM, 0, 3 + 2 * i, "\0\0\0\x08", 4);
 }
 static void
@@ -933,14 +950,16 @@ malformed(struct raw *r, int32_t i)
 {
 	const nghttp2_nv bad[] = {PEER_GET, NV("connection", "x")};
 
-	raw_headers(r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, bad, COUNT(bad));
+	raw_headers(
+	    r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, bad, COUNT(bad));
 }
 static void
 make_you_reset(struct raw *r, int32_t i)
 {
 	const nghttp2_nv get[] = {PEER_GET};
 
-	raw_headers(r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, get, COUNT(get));
+	raw_headers(
+	    r, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 3 + 2 * i, get, COUNT(get));
 	raw_frame(r, NGHTTP2_WINDOW_UPDATE, 0, 3 + 2 * i, "\x7f\xff\xff\xff", 4);
 }
 
@@ -1080,11 +1099,14 @@ test_continuation_floods(void **state)
 		n = raw_block(&rig->raw, get, COUNT(get), block, sizeof(block));
 		raw_frame(&rig->raw, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, 1, block, n);
 		memset(block, 0, sizeof(block));
-		for (size_t k = 0; k < sizeof(block); k += 0x40) /* literal, one name byte, 60 of value */
+		for (size_t k = 0; k < sizeof(block);
+		     k += 0x40) /* literal, one name byte, 60 of value */
 			memcpy(block + k, "\0\1x\x3c", 4);
 		for (int k = 0; k < 9; k++)
 			raw_frame(&rig->raw, NGHTTP2_CONTINUATION, 0, 1, block,
-			    i == 0 ? 0 : i == 1 ? 0x40 : sizeof(block));
+			    i == 0   ? 0
+			    : i == 1 ? 0x40
+				     : sizeof(block));
 		ends_with(NGHTTP2_ENHANCE_YOUR_CALM);
 	}
 }
@@ -1193,7 +1215,8 @@ test_bad_connections(void **state)
 	raw_frame(&rig->raw, NGHTTP2_PING, 0, 0, "x", 1);
 	ends_with(NGHTTP2_FRAME_SIZE_ERROR);
 	start_raw();
-	raw_frame(&rig->raw, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, "\xff\xff\xff\xff\xff\xff\xff", 7);
+	raw_frame(&rig->raw, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1,
+	    "\xff\xff\xff\xff\xff\xff\xff", 7);
 	ends_with(NGHTTP2_COMPRESSION_ERROR);
 }
 
@@ -1261,7 +1284,8 @@ test_header_timeouts(void **state)
 	finish();
 
 	start_raw(); /* a second header block that never ends */
-	raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, get, COUNT(get));
+	raw_headers(
+	    &rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, get, COUNT(get));
 	raw_send(&rig->raw, rig->turn, rig->mt);
 	test_advance(rig->turn, 20000); /* a request under way: no limit of ours */
 	n = raw_block(&rig->raw, get, COUNT(get), block, sizeof(block));
@@ -1470,5 +1494,6 @@ main(void)
 	int failed = cmocka_run_group_tests_name("front_h2", tests, NULL, NULL);
 
 	read_max = 1;
-	return failed + cmocka_run_group_tests_name("front_h2, a byte at a time", tests, NULL, NULL);
+	return failed +
+	       cmocka_run_group_tests_name("front_h2, a byte at a time", tests, NULL, NULL);
 }
