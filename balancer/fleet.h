@@ -72,6 +72,7 @@ struct service_state {
 	_Atomic uint64_t split_key[2]; /* SipHash key of the buckets; new with every rollout */
 	_Atomic uint32_t turn[N_COLORS];
 	_Atomic uint32_t waiting[N_COLORS]; /* exchanges queued, all workers */
+	_Atomic uint64_t retries_ok, retries_failed; /* exchanges that took more than one try */
 	struct tally *tally[N_COLORS];
 };
 

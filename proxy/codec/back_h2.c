@@ -175,8 +175,7 @@ submit_held(struct back_h2 *b)
 {
 	struct h2_stream *s;
 
-	LIST_FOREACH(s, &b->h2.streams, link)
-	{
+	for (s = LIST_FIRST(&b->h2.streams); s != NULL; s = LIST_NEXT(s, link)) {
 		if (s->held == NULL)
 			continue;
 		if (websocket_allowed(&b->h2))

@@ -13,14 +13,14 @@
 #define BACK_H2_MAGIC 0xbac42b42u
 
 struct back_h2 {
-	struct h2 h2;                   /* first */
+	struct h2 h2; /* first */
 	uint32_t magic;
 	struct back_conn *back;
-	struct budget budget;           /* useless work: BACK_GLITCHES */
-	bool settings_seen;             /* the peer's first SETTINGS has come */
+	struct budget budget; /* useless work: BACK_GLITCHES */
+	bool settings_seen;   /* the peer's first SETTINGS has come */
 	bool goaway_seen;
-	bool retire_due;                /* owner->retired() is to be called, outside nghttp2 */
-	bool available_due;             /* owner->available() likewise */
+	bool retire_due;    /* owner->retired() is to be called, outside nghttp2 */
+	bool available_due; /* owner->available() likewise */
 	bool goaway_sent;
 };
 

@@ -12,23 +12,23 @@
 /* Which deadline front->timer stands for. */
 enum front_h2_wait {
 	WAIT_NONE,
-	WAIT_FIRST,     /* for the first complete request */
-	WAIT_BLOCK,     /* for the rest of a header block */
-	WAIT_IDLE,      /* no stream is open */
+	WAIT_FIRST, /* for the first complete request */
+	WAIT_BLOCK, /* for the rest of a header block */
+	WAIT_IDLE,  /* no stream is open */
 };
 
 #define FRONT_H2_MAGIC 0xf2024f2eu
 
 struct front_h2 {
-	struct h2 h2;                   /* first */
+	struct h2 h2; /* first */
 	uint32_t magic;
 	struct front_conn *front;
 	enum front_h2_wait wait;
-	uint32_t wait_block;            /* which block WAIT_BLOCK stands for */
-	bool served;                    /* a complete request has come */
-	bool final_goaway;              /* GOAWAY with the last id is queued: no new streams */
-	struct timeout drain_timer;     /* first GOAWAY -> second, when the PING is not answered */
-	struct timeout slow_timer;      /* looks at blocked streams, armed only while there are any */
+	uint32_t wait_block;        /* which block WAIT_BLOCK stands for */
+	bool served;                /* a complete request has come */
+	bool final_goaway;          /* GOAWAY with the last id is queued: no new streams */
+	struct timeout drain_timer; /* first GOAWAY -> second, when the PING is not answered */
+	struct timeout slow_timer;  /* looks at blocked streams, armed only while there are any */
 };
 
 static inline struct front_h2 *
@@ -45,7 +45,7 @@ front_h2_of(struct h2 *h2)
 enum outcome front_h2_request(struct h2_stream *, struct head *, bool end);
 
 void front_h2_time_begin(struct front_h2 *);
-void front_h2_time_settle(struct front_h2 *);   /* arms what the state asks for */
+void front_h2_time_settle(struct front_h2 *); /* arms what the state asks for */
 void front_h2_time_fini(struct front_h2 *);
 void front_h2_final_goaway(struct front_h2 *);
 

@@ -89,8 +89,7 @@ slow_fired(struct timeout *t)
 		return;
 	conn_shut = nghttp2_session_get_remote_window_size(f->h2.session) < (int32_t)SLOW_BYTES;
 	/* closed() may reset other streams but frees none. */
-	LIST_FOREACH(s, &f->h2.streams, link)
-	{
+	for (s = LIST_FIRST(&f->h2.streams); s != NULL; s = LIST_NEXT(s, link)) {
 		look_at(f, s, conn_shut);
 	}
 	h2_settle(&f->h2);

@@ -477,8 +477,7 @@ h2_cut(struct h2 *h2, const enum outcome *why)
 
 	h2->ended = true;
 	/* Nothing is freed here, so the list stands; closed() may reset others. */
-	LIST_FOREACH(s, &h2->streams, link)
-	{
+	for (s = LIST_FIRST(&h2->streams); s != NULL; s = LIST_NEXT(s, link)) {
 		h2_drop_queue(s);
 		h2_stream_close(s, s->doom != OUTCOME_OK ? s->doom
 				   : why != NULL         ? *why
@@ -494,8 +493,7 @@ h2_end(struct h2 *h2, uint32_t code)
 	if (h2->ended || !conn_usable(h2->conn))
 		return;
 	h2->ended = true; /* no verb makes more output now */
-	LIST_FOREACH(s, &h2->streams, link)
-	{
+	for (s = LIST_FIRST(&h2->streams); s != NULL; s = LIST_NEXT(s, link)) {
 		h2_drop_queue(s);
 	}
 	nghttp2_session_terminate_session(h2->session, code);

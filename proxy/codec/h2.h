@@ -30,65 +30,67 @@
 #define H2_STREAM_WINDOW     ((int32_t)(4 * STREAM_CREDIT)) /* 256 KiB */
 #define H2_FRONT_CONN_WINDOW ((int32_t)1 << 20)
 #define H2_BACK_CONN_WINDOW  ((int32_t)1 << 24)
-#define H2_QUEUE_HIGH        ((size_t)256)   /* frames nghttp2 has queued: reading pauses above */
+#define H2_QUEUE_HIGH        ((size_t)256) /* frames nghttp2 has queued: reading pauses above */
 #define H2_QUEUE_LOW         ((size_t)64)
-#define H2_BLOCK_EXCESS      ((size_t)65536) /* decoded bytes over the limit: the stream is reset, not answered */
+#define H2_BLOCK_EXCESS                                                                            \
+	((size_t)65536) /* decoded bytes over the limit: the stream is reset, not answered */
 
 struct h2;
 struct h2_stream;
 
 /* A header block as it comes in. */
 struct h2_block {
-	struct fields fields;           /* regular ones that are kept; in the stream's block_arena */
-	size_t bytes;                   /* decoded, of every field: pseudo, crumbs and dropped ones too (RFC 7541 4.1) */
+	struct fields fields; /* regular ones that are kept; in the stream's block_arena */
+	size_t
+	    bytes; /* decoded, of every field: pseudo, crumbs and dropped ones too (RFC 7541 4.1) */
 	unsigned count;
-	unsigned crumbs;                /* cookie fields in `fields` */
+	unsigned crumbs; /* cookie fields in `fields` */
 	struct text method, scheme, authority, path, protocol, host, expect;
 	unsigned status;
 	int64_t content_length;
 	bool has_expect;
-	bool too_large;                 /* over the limits: nothing of it is kept */
+	bool too_large; /* over the limits: nothing of it is kept */
 };
 
 #define H2_STREAM_MAGIC 0x42574ea1u
 
 struct h2_stream {
-	struct stream stream;           /* first */
+	struct stream stream; /* first */
 	uint32_t magic;
-	int32_t id;                     /* 0: a back stream that was not submitted yet */
+	int32_t id; /* 0: a back stream that was not submitted yet */
 	struct h2 *h2;
 	LIST_ENTRY(h2_stream) link;
 	LIST_ENTRY(h2_stream) drained_link; /* while drained > 0 */
-	struct buf out;                 /* body bytes not framed yet */
-	size_t drained;                 /* framed since the last drained() event */
-	size_t unconsumed;              /* delivered by body(), not given back: part of both windows */
-	nghttp2_nv *trailers;           /* to send after the body; in stream.arena */
+	struct buf out;                     /* body bytes not framed yet */
+	size_t drained;                     /* framed since the last drained() event */
+	size_t unconsumed;    /* delivered by body(), not given back: part of both windows */
+	nghttp2_nv *trailers; /* to send after the body; in stream.arena */
 	size_t n_trailers;
 	struct h2_block block;
-	struct arena block_arena;       /* back: the response's block.  Front blocks go to stream.arena */
-	enum outcome doom;              /* what closed() will say, once `doomed` */
-	uint64_t slow_mark;             /* front: bytes_framed at the last look, see front_h2_time.c */
+	struct arena block_arena; /* back: the response's block.  Front blocks go to stream.arena */
+	enum outcome doom;        /* what closed() will say, once `doomed` */
+	uint64_t slow_mark;       /* front: bytes_framed at the last look, see front_h2_time.c */
 	uint64_t bytes_framed;
-	uint64_t rx_mark;               /* back: bytes the connection had received when it was opened */
+	uint64_t rx_mark; /* back: bytes the connection had received when it was opened */
 	unsigned slow_looks;
-	unsigned n_interim;             /* back: 1xx received */
-	unsigned n_relayed;             /* back: of them passed on */
-	bool doomed;                    /* closed() is due */
-	bool head_in;                   /* the peer's (final) head has come */
-	bool head_out;                  /* ours has been submitted */
-	bool end_in;                    /* the peer's message is complete */
-	bool out_ended;                 /* the exchange has ended its message; `out` may hold some of it yet */
-	bool end_out;                   /* END_STREAM is framed */
-	bool deferred;                  /* nghttp2 waits for nghttp2_session_resume_data() */
-	bool discard;                   /* body bytes are given back at once, no event */
+	unsigned n_interim; /* back: 1xx received */
+	unsigned n_relayed; /* back: of them passed on */
+	bool doomed;        /* closed() is due */
+	bool head_in;       /* the peer's (final) head has come */
+	bool head_out;      /* ours has been submitted */
+	bool end_in;        /* the peer's message is complete */
+	bool out_ended;     /* the exchange has ended its message; `out` may hold some of it yet */
+	bool end_out;       /* END_STREAM is framed */
+	bool deferred;      /* nghttp2 waits for nghttp2_session_resume_data() */
+	bool discard;       /* body bytes are given back at once, no event */
 	bool peer_reset;
-	bool abandoned;                 /* back: reset() before it was submitted */
-	bool websocket;                 /* extended CONNECT (RFC 8441) */
-	bool tunnel;                    /* it was accepted */
-	bool asked_100;                 /* back: Expect: 100-continue was sent */
-	bool head_request;              /* back: the request was HEAD */
-	bool reused;                    /* back: not the first stream of its connection */
-	nghttp2_nv *held;               /* back: request that waits for the peer's SETTINGS; in stream.arena */
+	bool abandoned;    /* back: reset() before it was submitted */
+	bool websocket;    /* extended CONNECT (RFC 8441) */
+	bool tunnel;       /* it was accepted */
+	bool asked_100;    /* back: Expect: 100-continue was sent */
+	bool head_request; /* back: the request was HEAD */
+	bool reused;       /* back: not the first stream of its connection */
+	nghttp2_nv *held;  /* back: request that waits for the peer's SETTINGS; in stream.arena */
 	size_t n_held;
 };
 LIST_HEAD(h2_stream_list, h2_stream);
@@ -125,22 +127,22 @@ struct h2 {
 	struct h2_stream_list streams;
 	struct h2_stream_list drained;
 	unsigned n_streams;
-	size_t header_bytes;            /* limits of a received header block, decoded */
+	size_t header_bytes; /* limits of a received header block, decoded */
 	unsigned header_count;
-	size_t queued;                  /* body bytes in all streams' `out` */
-	struct chunk *in;               /* of the bytes nghttp2 is being fed */
-	uint32_t error;                 /* HTTP/2 code, with `failing`: the connection ends once outside nghttp2 */
+	size_t queued;    /* body bytes in all streams' `out` */
+	struct chunk *in; /* of the bytes nghttp2 is being fed */
+	uint32_t error; /* HTTP/2 code, with `failing`: the connection ends once outside nghttp2 */
 	bool failing;
-	bool ended;                     /* GOAWAY is out (or the conn lost): nothing more is taken or made */
-	bool paused;                    /* PAUSE_CODEC is set: too much waits for output */
+	bool ended;  /* GOAWAY is out (or the conn lost): nothing more is taken or made */
+	bool paused; /* PAUSE_CODEC is set: too much waits for output */
 	bool any_doomed;
 };
 
 /* --- h2.c: the session ------------------------------------------------------ */
 
 /* Session, SETTINGS and window, with everything queued; the caller then sets the codec. */
-void h2_init(struct h2 *, struct conn *, const struct h2_role *, bool server, const nghttp2_settings_entry *, size_t n,
-    const nghttp2_option *);
+void h2_init(struct h2 *, struct conn *, const struct h2_role *, bool server,
+    const nghttp2_settings_entry *, size_t n, const nghttp2_option *);
 void h2_fini(struct h2 *);
 /* The parts of codec_ops that are the same on both sides. */
 size_t h2_input(struct conn *, struct slice);
@@ -184,15 +186,16 @@ void h2_kick(struct h2_stream *);
 void h2_tell_drained(struct h2 *);
 /* nghttp2's: where DATA comes from. */
 nghttp2_data_provider h2_body_source(struct h2_stream *);
-int h2_send_data(nghttp2_session *, nghttp2_frame *, const uint8_t *head, size_t n, nghttp2_data_source *,
-    void *);
-void h2_stream_fini_thread(void);       /* frees what this thread's free lists hold */
+int h2_send_data(nghttp2_session *, nghttp2_frame *, const uint8_t *head, size_t n,
+    nghttp2_data_source *, void *);
+void h2_stream_fini_thread(void); /* frees what this thread's free lists hold */
 
 /* --- h2_fields.c: fields in and out -------------------------------------------------- */
 
 void h2_block_begin(struct h2_stream *);
 /* One decoded field. -1: so far over the limit that the block is not worth reading on. */
-int h2_block_add(struct h2_stream *, struct arena *, struct text name, struct text value, bool trailers);
+int h2_block_add(
+    struct h2_stream *, struct arena *, struct text name, struct text value, bool trailers);
 /* RFC 9113 8.2.3: the crumbs of a cookie become one field again. */
 void h2_block_join_cookies(struct h2_block *, struct arena *);
 
@@ -216,6 +219,6 @@ struct text h2_decimal(char buffer[24], uint64_t);
 /* --- h2_mem.c ---------------------------------------------------------------------- */
 
 nghttp2_mem *h2_mem(void);
-void h2_mem_fini(void);                 /* this thread's free lists; no session may be left on it */
+void h2_mem_fini(void); /* this thread's free lists; no session may be left on it */
 
 #endif

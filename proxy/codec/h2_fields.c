@@ -147,7 +147,8 @@ h2_block_join_cookies(struct h2_block *b, struct arena *arena)
 		memcpy(at, f.value.p, f.value.n);
 		at += f.value.n;
 	}
-	first->value.n = total - 2;
+	if (first != NULL)
+		first->value.n = total - 2;
 	b->fields.n = kept_n;
 	b->crumbs = 1;
 }

@@ -109,7 +109,7 @@ block_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 	grant(w, NEW_PURPOSE);
 	if (length == 0 && !w->glitch(w->user, GLITCH_EMPTY))
 		return false;
-	return !w->server || w->type != NGHTTP2_HEADERS || id_allowed(w, id, error);
+	return !w->server || id_allowed(w, id, error);
 }
 
 /* CVE-2024-27316 and its family: a header block without end. */
@@ -153,8 +153,10 @@ frame_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 	switch (w->type) {
 	case NGHTTP2_DATA:
 		return data_begins(w, length);
+	case NGHTTP2_PUSH_PROMISE: /* neither peer of ours may push (RFC 9113 8.4) */
+		*error = NGHTTP2_PROTOCOL_ERROR;
+		return false;
 	case NGHTTP2_HEADERS:
-	case NGHTTP2_PUSH_PROMISE:
 		return block_begins(w, length, id, error);
 	case NGHTTP2_CONTINUATION:
 		return block_goes_on(w, length);
@@ -178,8 +180,7 @@ frame_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 static void
 frame_ends(struct h2_watch *w)
 {
-	bool block = w->type == NGHTTP2_HEADERS || w->type == NGHTTP2_PUSH_PROMISE ||
-		     w->type == NGHTTP2_CONTINUATION;
+	bool block = w->type == NGHTTP2_HEADERS || w->type == NGHTTP2_CONTINUATION;
 
 	if (block && (w->flags & NGHTTP2_FLAG_END_HEADERS) != 0)
 		w->block_open = false;

@@ -12,42 +12,45 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define H2_PIECE              ((size_t)16384)   /* at most so much is looked at in one go */
-#define H2_PIECE_FRAMES       64U               /* and so many frames */
-#define H2_BLOCK_CONTINUATION 8U                /* CONTINUATION frames in a header block */
-#define H2_BLOCK_BYTES        ((size_t)65536)   /* of a header block, compressed */
-#define H2_RATIO              8U                /* bytes received per byte of payload ... */
+#define H2_PIECE              ((size_t)16384)     /* at most so much is looked at in one go */
+#define H2_PIECE_FRAMES       64U                 /* and so many frames */
+#define H2_BLOCK_CONTINUATION 8U                  /* CONTINUATION frames in a header block */
+#define H2_BLOCK_BYTES        ((size_t)65536)     /* of a header block, compressed */
+#define H2_RATIO              8U                  /* bytes received per byte of payload ... */
 #define H2_RATIO_FREE         ((uint64_t)1 << 20) /* ... beyond this many */
 #define H2_GAPS               8U
-#define H2_PURPOSE_MAX        4096U             /* unused allowance of WINDOW_UPDATE and PING */
+#define H2_PURPOSE_MAX        4096U /* unused allowance of WINDOW_UPDATE and PING */
 
 /* What a frame costs of the budget (limits.glitches, 1000 by default). */
-enum { GLITCH_FRAME = 1,   /* a control frame without purpose, a reset by the peer */
-       GLITCH_EMPTY = 10,  /* a frame with nothing in it: 100 in a row end the connection */
-       GLITCH_ERROR = 10,  /* a malformed message or frame that made teal reset the stream */
+enum {
+	GLITCH_FRAME = 1,  /* a control frame without purpose, a reset by the peer */
+	GLITCH_EMPTY = 10, /* a frame with nothing in it: 100 in a row end the connection */
+	GLITCH_ERROR = 10, /* a malformed message or frame that made teal reset the stream */
 };
 
 struct h2_watch {
-	bool (*glitch)(void *user, unsigned n);  /* false: the budget is spent */
+	bool (*glitch)(void *user, unsigned n); /* false: the budget is spent */
 	void *user;
 	size_t block_bytes_max;
-	unsigned char head[10];         /* frame header, and the pad length of a padded DATA */
+	unsigned char head[10]; /* frame header, and the pad length of a padded DATA */
 	unsigned have, need;
-	size_t magic_left;              /* of the client's preface */
-	size_t left;                    /* of the frame's payload */
+	size_t magic_left; /* of the client's preface */
+	size_t left;       /* of the frame's payload */
 	uint8_t type, flags;
-	bool server;                    /* stream ids are the peer's: check them */
+	bool server; /* stream ids are the peer's: check them */
 	bool settings_seen;
-	bool block_open;                /* a header block is under way, its last byte has not come */
-	unsigned block_frames;          /* CONTINUATIONs in it */
+	bool block_open;       /* a header block is under way, its last byte has not come */
+	unsigned block_frames; /* CONTINUATIONs in it */
 	size_t block_bytes;
-	uint32_t block_seq;             /* how many blocks have begun */
-	uint32_t last_id;               /* the highest stream the peer opened */
-	struct { uint32_t from, to; } gaps[H2_GAPS]; /* ids it skipped: closed by that (RFC 9113 5.1.1) */
+	uint32_t block_seq; /* how many blocks have begun */
+	uint32_t last_id;   /* the highest stream the peer opened */
+	struct {
+		uint32_t from, to;
+	} gaps[H2_GAPS]; /* ids it skipped: closed by that (RFC 9113 5.1.1) */
 	unsigned n_gaps;
-	unsigned acks_due, pongs_due;   /* SETTINGS and PINGs of ours that are to be answered */
-	unsigned purpose;               /* WINDOW_UPDATEs and PINGs that our DATA gives reason for */
-	uint64_t total, payload;        /* bytes received; of them (and of our DATA) useful ones */
+	unsigned acks_due, pongs_due; /* SETTINGS and PINGs of ours that are to be answered */
+	unsigned purpose;             /* WINDOW_UPDATEs and PINGs that our DATA gives reason for */
+	uint64_t total, payload;      /* bytes received; of them (and of our DATA) useful ones */
 };
 
 void h2_watch_init(struct h2_watch *, bool server, bool (*glitch)(void *, unsigned), void *user);

@@ -54,7 +54,9 @@ account(struct exchange *x)
 		tally_add(x->service->state->tally[x->color], e->index, &sample);
 	}
 	if (x->tries > 1)
-		count(row->failure ? &e->counters.retries_failed : &e->counters.retries_ok);
+		atomic_fetch_add_explicit(row->failure ? &x->service->state->retries_failed
+		                                       : &x->service->state->retries_ok,
+		    1, memory_order_relaxed);
 	if (e->access != NULL)
 		access_log(x);
 }

@@ -51,7 +51,6 @@ struct fleet_ref {
 /* Written by one worker, read by control: plain atomic loads and stores. */
 struct counters {
 	_Atomic uint64_t outcomes[N_OUTCOMES];
-	_Atomic uint64_t retries_ok, retries_failed;
 	_Atomic uint64_t rate_limited;
 };
 static inline void

@@ -486,6 +486,20 @@ start(struct control *c, char *err, size_t err_size)
 	return start_workers(c, err, err_size);
 }
 
+/* An operator must not believe that somebody looks when nobody does. */
+static void
+warn_of_probes(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct service_config *s = &config->services[i];
+
+		if (s->health[PROBE_LIVENESS].on || s->health[PROBE_READINESS].on ||
+		    s->health[PROBE_STARTUP].on)
+			log_warn("%s: health probes are not in this version: backends count as up",
+			    s->name);
+	}
+}
+
 struct control *
 control_start(const struct config *config, char *err, size_t err_size)
 {
@@ -501,6 +515,7 @@ control_start(const struct config *config, char *err, size_t err_size)
 		control_free(c);
 		return NULL;
 	}
+	warn_of_probes(config);
 	for (size_t i = 0; i < config->n_listeners; i++)
 		log_info("listening on %s%s", config->listeners[i].address.text,
 		    config->listeners[i].tls.on ? " (https)" : "");

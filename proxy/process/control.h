@@ -62,8 +62,6 @@ struct control_totals {
 	uint64_t connections_refused;          /* limits */
 	uint64_t tls_handshakes_ok, tls_handshakes_failed, tls_resumed;
 	uint64_t log_lines_lost;
-	uint64_t retries_ok, retries_failed;
-	uint64_t rescues_ok, rescues_failed;
 	uint64_t rate_limited, glitches_closed, bad_requests;
 	uint64_t outcomes[64];                 /* by enum outcome */
 	uint64_t *listener_open;               /* by listener index, config->n_listeners of them */

@@ -255,6 +255,23 @@ outcomes(const struct scrape *m)
 }
 
 static void
+retries(const struct scrape *m)
+{
+	family(m, "teal_retries_total", "counter", "Requests that took more than one try, by how they ended.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+
+		fputs("teal_retries_total{", m->out);
+		label(m->out, "service", s->config->name);
+		fprintf(m->out, ",result=\"ok\"} %" PRIu64 "\nteal_retries_total{",
+		    atomic_load_explicit(&s->state->retries_ok, memory_order_relaxed));
+		label(m->out, "service", s->config->name);
+		fprintf(m->out, ",result=\"failed\"} %" PRIu64 "\n",
+		    atomic_load_explicit(&s->state->retries_failed, memory_order_relaxed));
+	}
+}
+
+static void
 connections(const struct scrape *m)
 {
 	const struct config *config = m->fleet->config;
@@ -281,10 +298,6 @@ totals(const struct scrape *m)
 {
 	const struct control_totals *t = &m->totals;
 
-	results(m, "teal_retries_total", "Requests sent to another backend of the same color.",
-	    "ok", t->retries_ok, "failed", t->retries_failed);
-	results(m, "teal_rescues_total", "Failed candidate requests replayed on the live color.",
-	    "ok", t->rescues_ok, "failed", t->rescues_failed);
 	single(m, "teal_rate_limited_total", "counter", "Requests answered 429.", t->rate_limited);
 	single(m, "teal_bad_requests_total", "counter", "Requests refused as malformed.",
 	    t->bad_requests);
@@ -414,6 +427,7 @@ everything(const struct scrape *m)
 	    "Failures the backend is to blame for.", backend_failures);
 	services(m);
 	outcomes(m);
+	retries(m);
 	connections(m);
 	totals(m);
 	certificates(m);

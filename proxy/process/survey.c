@@ -76,8 +76,6 @@ control_totals(struct control *c, struct control_totals *t)
 		t->tls_handshakes_failed += atomic_load(&w->handshakes_failed);
 		t->tls_resumed += atomic_load(&w->resumed);
 		t->glitches_closed += atomic_load(&w->glitches_closed);
-		t->retries_ok += atomic_load(&e->retries_ok);
-		t->retries_failed += atomic_load(&e->retries_failed);
 		t->rate_limited += atomic_load(&e->rate_limited);
 		t->bad_requests += atomic_load(&e->outcomes[OUTCOME_BAD_REQUEST]);
 		for (unsigned o = 0; o < N_OUTCOMES; o++)

@@ -1029,6 +1029,125 @@ test_flood_unread(void **state)
 	finish();
 }
 
+/* The same when it is the client that resets. */
+static void
+test_connection_window_after_client_reset(void **state)
+{
+	const nghttp2_nv post[] = {PEER_POST};
+	char *big = malloc(200001);
+
+	(void)state;
+	fill(big, 200000);
+	start_peer();
+	rig->hold_credit = true;
+	for (unsigned i = 0; i < 7; i++) {
+		int32_t id = peer_request(rig->peer, post, COUNT(post), big, true);
+
+		peer_pump(rig->peer);
+		assert_int_equal(rig->ears[i].body.n, 200000);
+		nghttp2_submit_rst_stream(rig->peer->session, 0, id, NGHTTP2_CANCEL);
+		peer_pump(rig->peer);
+		assert_int_equal(rig->ears[i].outcome, OUTCOME_CLIENT_GONE);
+	}
+	free(big);
+	finish();
+}
+
+/* A socket that takes nothing: what is framed stays at the mark, the rest waits in its stream. */
+static void
+test_output_is_bounded(void **state)
+{
+	const nghttp2_settings_entry wide[] = {{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0x7fffffff}};
+	const nghttp2_nv get[] = {PEER_GET};
+	char *big = malloc(60001);
+
+	(void)state;
+	fill(big, 60000);
+	start_peer_with(wide, 1, false);
+	nghttp2_submit_window_update(rig->peer->session, 0, 0, 0x7fff0000 - 65535);
+	for (int i = 0; i < 30; i++)
+		peer_request(rig->peer, get, COUNT(get), NULL, false);
+	peer_pump(rig->peer);
+	memory_set_room(rig->mt, 0);
+	for (int i = 0; i < 30; i++)
+		ear_answer(&rig->ears[i], 200, big, true);
+	peer_pump(rig->peer);
+	assert_in_range(buf_bytes(&rig->front->conn.out), CONN_OUT_HIGH, CONN_OUT_HIGH + 16384 + 9);
+	memory_set_room(rig->mt, SIZE_MAX);
+	conn_ready(&rig->front->conn, false, true);
+	peer_pump(rig->peer);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(rig->ears[i].drained, 60000);
+		assert_int_equal(rig->ears[i].outcome, OUTCOME_OK);
+	}
+	free(big);
+	finish();
+}
+
+/* Reading stops while answers wait: with a budget that would allow it, no PING is lost and none too many held. */
+static void
+test_pings_wait_for_output(void **state)
+{
+	unsigned acks;
+
+	(void)state;
+	start_raw();
+	rig->limits.glitches = 1000000;
+	budget_init(&rig->front->glitches, 1000000, rig->turn->now_ms);
+	for (int i = 0; i < 20000; i++)
+		ping(&rig->raw, i);
+	memory_set_room(rig->mt, 0);
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	assert_false(rig->front->conn.closing);
+	assert_in_range(buf_bytes(&rig->front->conn.out), CONN_OUT_HIGH, 2 * CONN_OUT_HIGH);
+	memory_set_room(rig->mt, SIZE_MAX);
+	memory_pump_one(rig->turn, rig->mt);
+	acks = raw_seen(rig->mt).n[NGHTTP2_PING];
+	assert_int_equal(acks, 20000);
+	finish();
+}
+
+/* A refused request's body is read away; trailers have a limit too. */
+static void
+test_refused_body_and_large_trailers(void **state)
+{
+	const nghttp2_nv bad[] = {PEER_POST, NV("host", "b.test")}, post[] = {PEER_POST};
+	static char value[20001];
+	nghttp2_nv large[4] = {NV("x-t", ""), NV("x-t", ""), NV("x-t", ""), NV("x-t", "")};
+	size_t n;
+
+	(void)state;
+	memset(value, 'v', 20000);
+	start_raw();
+	raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS, 1, bad, COUNT(bad));
+	raw_frame(&rig->raw, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "body", 4);
+	raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS, 3, post, COUNT(post));
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	assert_int_equal(rig->ears[0].refused, OUTCOME_BAD_REQUEST);
+	assert_int_equal(rig->ears[0].closed, 1);
+	assert_int_equal(rig->ears[0].body.n, 0);
+
+	for (unsigned i = 0; i < 4; i++) {
+		large[i].value = (uint8_t *)value;
+		large[i].valuelen = 20000;
+	}
+	uint8_t *whole = malloc(65536);
+
+	n = raw_block(&rig->raw, large, 4, whole, 65536);
+	raw_frame(&rig->raw, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, 3, whole, 16384);
+	for (size_t at = 16384; at < n; at += 16384)
+		raw_frame(&rig->raw, NGHTTP2_CONTINUATION,
+		    n - at <= 16384 ? NGHTTP2_FLAG_END_HEADERS : 0, 3, whole + at,
+		    n - at <= 16384 ? n - at : 16384);
+	free(whole);
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	assert_int_equal(rig->ears[1].closed, 1);
+	assert_int_equal(rig->ears[1].outcome, OUTCOME_HEADER_TOO_LARGE);
+	assert_false(rig->ears[1].ended);
+	assert_int_equal(raw_seen(rig->mt).reset_code, NGHTTP2_ENHANCE_YOUR_CALM);
+	finish();
+}
+
 /* Three quarters of the budget: a graceful GOAWAY; honest use goes on. */
 static void
 test_budget_warns(void **state)
@@ -1303,6 +1422,32 @@ test_header_timeouts(void **state)
 	finish();
 }
 
+/* Each block has its own time: a client that always has one under way is not late. */
+static void
+test_blocks_one_after_the_other(void **state)
+{
+	const nghttp2_nv get[] = {PEER_GET};
+	uint8_t block[256];
+	size_t n = 0;
+
+	(void)state;
+	start_raw();
+	raw_headers(
+	    &rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, get, COUNT(get));
+	for (int32_t id = 3; id < 13; id += 2) {
+		if (id > 3)
+			raw_frame(&rig->raw, NGHTTP2_CONTINUATION, NGHTTP2_FLAG_END_HEADERS, id - 2,
+			    block + 1, n - 1);
+		n = raw_block(&rig->raw, get, COUNT(get), block, sizeof(block));
+		raw_frame(&rig->raw, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, id, block, 1);
+		raw_send(&rig->raw, rig->turn, rig->mt);
+		test_advance(rig->turn, 6000);
+		assert_false(rig->front->conn.closing);
+	}
+	assert_int_equal(rig->n_ears, 5);
+	finish();
+}
+
 static void
 test_idle_timeout(void **state)
 {
@@ -1489,6 +1634,11 @@ main(void)
 	    cmocka_unit_test(test_data_dribble),
 	    cmocka_unit_test(test_drain),
 	    cmocka_unit_test(test_client_goaway),
+	    cmocka_unit_test(test_connection_window_after_client_reset),
+	    cmocka_unit_test(test_output_is_bounded),
+	    cmocka_unit_test(test_pings_wait_for_output),
+	    cmocka_unit_test(test_refused_body_and_large_trailers),
+	    cmocka_unit_test(test_blocks_one_after_the_other),
 	    cmocka_unit_test(test_closed_by_owner),
 	};
 	int failed = cmocka_run_group_tests_name("front_h2", tests, NULL, NULL);

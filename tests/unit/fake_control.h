@@ -73,6 +73,7 @@ fake_control_init(struct control *c)
 	}
 	c->states[0].course = course_of(BLUE, 1225);
 	c->states[0].epoch = 7;
+	c->states[0].retries_ok = 4;
 	for (unsigned i = 0; i < 3; i++) {
 		c->backends[i].name = names[i];
 		c->backends[i].state = i == 1 ? BACKEND_DOWN : BACKEND_UP;
@@ -226,7 +227,6 @@ control_totals(struct control *c, struct control_totals *out)
 	out->connections_total = 12;
 	out->log_lines_lost = 3;
 	out->outcomes[0] = 99;
-	out->retries_ok = 4;
 }
 
 unsigned

@@ -570,7 +570,7 @@ metrics(void **unused)
 	has_line("teal_outcomes_total{outcome=\"ok\"} 99");
 	has_line("teal_connections{listener=\"[::]:443\"} 5");
 	has_line("teal_connections_total 12");
-	has_line("teal_retries_total{result=\"ok\"} 4");
+	has_line("teal_retries_total{service=\"api\",result=\"ok\"} 4");
 	has_line("teal_log_lines_lost_total 3");
 	has_line(
 	    "teal_tls_certificate_not_after_timestamp_seconds{file=\"/etc/a \\\"b\\\\c\\n.pem\"} "
