@@ -19,8 +19,8 @@ VERSION := 0.1.0
 PREFIX  ?= /usr
 CC      ?= gcc
 SAN     ?=
-O       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))$(if $(VARIANT),/$(VARIANT))
 comma   := ,
+O       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))$(if $(VARIANT),/$(VARIANT))
 
 # llhttp: a library where the distribution has one, else the C sources in Debian's node-llhttp
 LLHTTP_LIB := $(shell pkg-config --libs libllhttp 2>/dev/null)

@@ -104,11 +104,10 @@ h2_block_add(
 
 	b->bytes += name.n + value.n + FIELD_COST;
 	b->count++;
-	if (b->bytes > s->h2->header_bytes || b->count > s->h2->header_count) {
-		if (!b->too_large)
-			too_large(b, arena, trailers);
+	if ((b->bytes > s->h2->header_bytes || b->count > s->h2->header_count) && !b->too_large)
+		too_large(b, arena, trailers);
+	if (b->too_large)
 		return b->bytes > s->h2->header_bytes + H2_BLOCK_EXCESS ? -1 : 0;
-	}
 	if (name.n > 0 && name.p[0] == ':')
 		pseudo(b, arena, name, value);
 	else

@@ -21,6 +21,8 @@ struct line {
 static void
 put(struct line *l, const char *s, size_t n)
 {
+	if (n == 0)
+		return; /* an empty text may have no address */
 	if (n > RING_LINE_MAX - 2 - l->n)
 		n = RING_LINE_MAX - 2 - l->n;
 	memcpy(l->p + l->n, s, n);

@@ -21,6 +21,7 @@
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
 #include "proxy/codec/front.h"
+#include "proxy/codec/h2.h"
 #include "proxy/codec/tls.h"
 #include "proxy/exchange/back.h"
 #include "proxy/exchange/exchange.h"
@@ -429,6 +430,8 @@ run(void *arg)
 			back_stop(&w->engine);
 		keep_ticking(w);
 	}
+	h2_stream_fini_thread();
+	h2_mem_fini();
 	return NULL;
 }
 

@@ -1112,12 +1112,12 @@ static void
 test_refused_body_and_large_trailers(void **state)
 {
 	const nghttp2_nv bad[] = {PEER_POST, NV("host", "b.test")}, post[] = {PEER_POST};
-	static char value[20001];
+	static char value[16001];
 	nghttp2_nv large[4] = {NV("x-t", ""), NV("x-t", ""), NV("x-t", ""), NV("x-t", "")};
 	size_t n;
 
 	(void)state;
-	memset(value, 'v', 20000);
+	memset(value, 'v', 16000);
 	start_raw();
 	raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS, 1, bad, COUNT(bad));
 	raw_frame(&rig->raw, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "body", 4);
@@ -1129,7 +1129,7 @@ test_refused_body_and_large_trailers(void **state)
 
 	for (unsigned i = 0; i < 4; i++) {
 		large[i].value = (uint8_t *)value;
-		large[i].valuelen = 20000;
+		large[i].valuelen = 16000;
 	}
 	uint8_t *whole = malloc(65536);
 
