@@ -354,10 +354,15 @@ run(struct task *t)
 
 /* --- output ---------------------------------------------------------------------- */
 
+/* At the front only: a backend that answers while it is still being written to must be read, or the two would
+ * wait for each other; what teal has for it is bounded by the exchanges' credit. */
 static void
 watch_marks(struct conn *c)
 {
 	size_t n = buf_bytes(&c->out);
+
+	if (!c->front)
+		return;
 
 	if (n >= CONN_OUT_HIGH)
 		conn_pause(c, PAUSE_OUTPUT);

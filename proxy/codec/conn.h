@@ -29,7 +29,7 @@
 #define CONN_LINGER_BYTES ((size_t)65536)
 
 enum {
-	PAUSE_OUTPUT = 1, /* the output queue is above its mark */
+	PAUSE_OUTPUT = 1, /* the output queue is above its mark; front only */
 	PAUSE_CREDIT = 2, /* an exchange holds STREAM_CREDIT unconsumed (h1) */
 	PAUSE_CODEC = 4,  /* the codec wants no more for now: pipelining, before 101 */
 	PAUSE_EOF = 8,    /* the peer has sent FIN */

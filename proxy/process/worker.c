@@ -465,9 +465,9 @@ new_base(void)
 
 	if (c == NULL)
 		return NULL;
-	/* One thread per base; several changes of one fd's interest in a turn become one epoll_ctl. */
-	event_config_set_flag(c, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST |
-	    EVENT_BASE_FLAG_NO_CACHE_TIME);
+	/* One thread per base.  No changelist: it would tell epoll of a socket after it was closed, when
+	 * the number may be another thread's already, and in steady state there is no change to save. */
+	event_config_set_flag(c, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
 	base = event_base_new_with_config(c);
 	event_config_free(c);
 	return base;
