@@ -41,6 +41,8 @@ except (OSError, ValueError, OverflowError):
 END
 done
 
+# every demo begins with blue live
+rm -rf "$demo/state"
 mkdir -p "$demo/state"
 if [ ! -s "$demo/localhost.pem" ] || [ ! -s "$demo/localhost.key" ] ||
 	! openssl x509 -in "$demo/localhost.pem" -noout -checkend 86400 >/dev/null 2>&1; then
@@ -65,6 +67,7 @@ services = (
 
 admin = { socket = "admin.sock"; };
 state = { directory = "state"; };
+limits = { connections = 400; };
 log   = { level = "info"; access = "access.log"; format = "json"; };
 END
 
@@ -132,4 +135,6 @@ END
 code=0
 wait "$teal" || code=$?
 teal=
+# ^C reaches teal and this shell at once; whoever is first, it was asked for
+[ $code -eq 0 ] && exit 0
 fail "teal ended with code $code"

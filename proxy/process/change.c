@@ -236,6 +236,7 @@ static void
 commit_pool(struct control *c, struct service *s, enum color color, struct memory *before,
     const struct change *ch, const char *what, change_done *done, void *arg)
 {
+	struct round *round;
 	char line[256];
 
 	if (!durable(c, s, service_live(s), service_weight(s), maintained(s), done, arg)) {
@@ -248,8 +249,12 @@ commit_pool(struct control *c, struct service *s, enum color color, struct memor
 	say(s, ch, line);
 	atomic_fetch_add(&s->state->epoch, 1);
 	show_states(&c->roster);
-	if (control_publish(c, pending(done, arg)) == -1)
-		log_error("out of memory: the new pool is used after the next change");
+	round = pending(done, arg);
+	if (control_publish(c, round) == -1) {
+		log_error("out of memory: the new pool is used in a second");
+		c->refleet = true;
+		control_order(c, ORDER_BARRIER, round);
+	}
 }
 
 /* Everybody in `addresses` into the pool.  false: answered. */

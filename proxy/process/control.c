@@ -20,7 +20,7 @@
 #include "proxy/process/listen.h"
 
 #define RATE_SLOTS      (1u << 16)      /* clients that can have a rate bucket at a time */
-#define PAGE_BYTES_MAX  (1 << 20)       /* of a maintenance page */
+#define PAGE_BYTES_MAX  (4 * STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
 #define DRAIN_LOOK_MS   50
 
 static int64_t
@@ -84,6 +84,23 @@ control_publish(struct control *c, struct round *r)
 
 /* --- names ---------------------------------------------------------------------------- */
 
+/* Name servers turn the order round with every answer: that is no move. */
+static bool
+same_addresses(const struct target *a, const struct target *b)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < a->n; i++) {
+		for (unsigned j = 0; j < b->n; j++) {
+			if (memcmp(&a->at[i], &b->at[j], sizeof(a->at[i])) == 0) {
+				found++;
+				break;
+			}
+		}
+	}
+	return a->n == b->n && found == a->n;
+}
+
 static void
 take_addresses(struct control *c, struct known_backend *k, const struct lookup *l)
 {
@@ -95,8 +112,7 @@ take_addresses(struct control *c, struct known_backend *k, const struct lookup *
 		    l->error, k->target.n != 0 ? ": the addresses known before are kept" : "");
 		return;
 	}
-	if (l->target.n == k->target.n &&
-	    memcmp(l->target.at, k->target.at, sizeof(k->target.at)) == 0)
+	if (same_addresses(&l->target, &k->target))
 		return;
 	memcpy(k->target.at, l->target.at, sizeof(k->target.at));
 	k->target.n = l->target.n;
@@ -190,11 +206,7 @@ stop(struct control *c)
 static bool
 quiet(struct control *c)
 {
-	for (unsigned i = 0; i < c->n_started; i++) {
-		if (worker_connections(c->workers[i]) != 0)
-			return false;
-	}
-	return true;
+	return atomic_load(&c->edge.connections) == 0; /* those whose PROXY header is still to come, too */
 }
 
 static void
@@ -275,7 +287,7 @@ load_pages(struct control *c, char *err, size_t err_size)
 		n = fread(text, 1, PAGE_BYTES_MAX + 1, f);
 		fclose(f);
 		if (n > PAGE_BYTES_MAX) {
-			snprintf(err, err_size, "maintenance page %s: larger than 1 MiB", path);
+			snprintf(err, err_size, "maintenance page %s: larger than 256 KiB", path);
 			free(text);
 			return -1;
 		}

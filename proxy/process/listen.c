@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -23,8 +24,16 @@ fail(int fd, const struct listener_config *l, const char *what, char *err, size_
 static int
 remove_stale(const struct listener_config *l, const struct sockaddr_un *un, char *err, size_t err_size)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), taken;
+	struct stat st;
+	int fd, taken;
 
+	if (lstat(un->sun_path, &st) == -1)
+		return errno == ENOENT ? 0 : fail(-1, l, "stat", err, err_size);
+	if (!S_ISSOCK(st.st_mode)) { /* a slip in the configuration must not cost a file */
+		errno = EEXIST;
+		return fail(-1, l, "not a socket", err, err_size);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		return fail(-1, l, "socket", err, err_size);
 	taken = connect(fd, (const struct sockaddr *)(const void *)un, sizeof(*un)) == 0;
@@ -59,18 +68,19 @@ open_unix(const struct listener_config *l, char *err, size_t err_size)
 	return fd;
 }
 
-/* SO_REUSEPORT would let a second teal share the port unseen: ask once without it. */
+/* SO_REUSEPORT would let a second teal share the port unseen: ask once without it.  "[::]" is asked for v6 alone: our own
+ * "0.0.0.0" of the same port may be open already. */
 static bool
 taken(const struct addrinfo *a)
 {
-	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, off = 0;
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 	bool is_taken;
 
 	if (fd == -1)
 		return false;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (a->ai_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	is_taken = bind(fd, a->ai_addr, a->ai_addrlen) == -1 && errno == EADDRINUSE;
 	close(fd);
 	return is_taken;

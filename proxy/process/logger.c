@@ -174,6 +174,23 @@ drain_all(struct logger *l)
 	return any;
 }
 
+/* What was logged before belongs to the old file, to the end of a line: the ring's end may cut one in two. */
+static void
+finish_lines(struct logger *l)
+{
+	for (unsigned i = 0; i < l->n_access; i++) {
+		const char *at;
+		size_t n;
+		bool whole;
+
+		do {
+			n = ring_peek(l->access[i], &at);
+			whole = n == 0 || at[n - 1] == '\n';
+			(void)drain_ring(l, l->access[i], l->fd, true);
+		} while (!whole);
+	}
+}
+
 static void
 reopen(struct logger *l)
 {
@@ -181,6 +198,7 @@ reopen(struct logger *l)
 
 	if (!l->file)
 		return;
+	finish_lines(l);
 	fd = open_file(l->path);
 	if (fd == -1) {
 		complain(l, "cannot be reopened, the old file is kept", errno);
@@ -199,10 +217,8 @@ run(void *arg)
 	for (;;) {
 		bool last = atomic_load(&l->stopping);
 
-		if (atomic_exchange(&l->reopen, false)) {
-			drain_all(l); /* what was logged before belongs to the old file */
+		if (atomic_exchange(&l->reopen, false))
 			reopen(l);
-		}
 		if (drain_all(l))
 			continue;
 		if (last)

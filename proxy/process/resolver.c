@@ -17,6 +17,8 @@ struct resolver {
 	struct mailbox mailbox;
 	pthread_t thread;
 	bool stop;                      /* the resolver thread's */
+	pthread_mutex_t lock;           /* of: */
+	bool abandoned;                 /* nobody is there any more to be answered */
 	struct letter stop_letter;
 };
 
@@ -43,11 +45,16 @@ static void
 look_up(struct letter *letter, void *receiver)
 {
 	struct lookup *l = (struct lookup *)(void *)letter;
+	struct resolver *r = receiver;
 
-	(void)receiver;
 	resolve_now(l);
 	l->letter.deliver = l->replied;
-	mailbox_post(l->reply_to, &l->letter);
+	pthread_mutex_lock(&r->lock);
+	if (!r->abandoned)
+		mailbox_post(l->reply_to, &l->letter);
+	else
+		free(l);
+	pthread_mutex_unlock(&r->lock);
 }
 
 static void
@@ -83,6 +90,7 @@ resolver_new(void)
 		free(r);
 		return NULL;
 	}
+	pthread_mutex_init(&r->lock, NULL);
 	if (pthread_create(&r->thread, NULL, run, r) != 0) {
 		mailbox_fini(&r->mailbox);
 		free(r);
@@ -110,8 +118,13 @@ resolver_free(struct resolver *r)
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += STOP_WAIT_S;
 	/* A lookup that hangs in a dead name server must not hold up the end: the process takes it along. */
-	if (pthread_timedjoin_np(r->thread, NULL, &until) != 0)
+	if (pthread_timedjoin_np(r->thread, NULL, &until) != 0) {
+		pthread_mutex_lock(&r->lock);
+		r->abandoned = true;
+		pthread_mutex_unlock(&r->lock);
 		return;
+	}
+	pthread_mutex_destroy(&r->lock);
 	mailbox_fini(&r->mailbox);
 	free(r);
 }

@@ -37,6 +37,7 @@ struct acceptor {
 	struct worker *worker;
 	unsigned index;                 /* of the listener */
 	int fd;
+	unsigned backlog;
 	struct event event;
 	struct timeout pause;
 };
@@ -227,6 +228,8 @@ worker_admit(struct worker *w, unsigned listener, int fd, const uint8_t address[
 	set(&w->counters.listener_open[listener], 1);
 	set(&w->n_clients, 1);
 	front_begin(&c->fc);
+	if (w->draining) /* it was in the queue, or its PROXY header has just come */
+		front_drain(&c->fc);
 }
 
 /* --- the door ------------------------------------------------------------------------- */
@@ -272,18 +275,16 @@ on_pause_over(struct timeout *t)
 		event_add(&a->event, NULL);
 }
 
-static void
-on_accept(evutil_socket_t listener, short what, void *arg)
+/* true: there may be more. */
+static bool
+accept_some(struct acceptor *a)
 {
-	struct acceptor *a = arg;
 	struct worker *w = a->worker;
 
-	(void)what;
-	turn_wake(&w->turn);
 	for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
 		struct sockaddr_storage ss = {0};
 		socklen_t n = sizeof(ss);
-		int fd = accept4(listener, (struct sockaddr *)(void *)&ss, &n,
+		int fd = accept4(a->fd, (struct sockaddr *)(void *)&ss, &n,
 		    SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd != -1) {
@@ -297,8 +298,20 @@ on_accept(evutil_socket_t listener, short what, void *arg)
 			timeout_set(&w->turn.wheel, &a->pause, w->turn.now_ms, ACCEPT_PAUSE_MS);
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
-			break;
+			return false;
 	}
+	return true;
+}
+
+static void
+on_accept(evutil_socket_t fd, short what, void *arg)
+{
+	struct acceptor *a = arg;
+
+	(void)fd;
+	(void)what;
+	turn_wake(&a->worker->turn);
+	(void)accept_some(a);
 }
 
 static void
@@ -309,7 +322,9 @@ close_doors(struct worker *w)
 
 		if (a->fd == -1)
 			continue;
-		on_accept(a->fd, 0, a); /* who is in the queue was promised an answer */
+		/* who is in the queue was promised an answer */
+		for (unsigned n = 0; n < a->backlog && accept_some(a);)
+			n += ACCEPTS_PER_WAKE;
 		event_del(&a->event);
 		timeout_cancel(&w->turn.wheel, &a->pause);
 		close(a->fd);
@@ -450,6 +465,7 @@ open_doors(struct worker *w, const int *listeners)
 		a->worker = w;
 		a->index = i;
 		a->fd = listeners[i];
+		a->backlog = w->edge->config->listeners[i].backlog;
 		timeout_init(&a->pause, on_pause_over);
 		event_assign(&a->event, w->base, a->fd, EV_READ | EV_PERSIST, on_accept, a);
 		event_add(&a->event, NULL);
@@ -502,6 +518,7 @@ worker_new(struct edge *edge, unsigned index, const int *listeners, struct snaps
 	if (w == NULL)
 		return NULL;
 	w->edge = edge;
+	w->mailbox.fd = -1;
 	turn_init(&w->turn, clock_us(CLOCK_MONOTONIC), clock_us(CLOCK_REALTIME) / 1000);
 	w->turn.owner = w;
 	w->turn.refresh = refresh;
