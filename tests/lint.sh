@@ -53,7 +53,10 @@ tidy() {
 check_cpp() {
 	local build
 	build=$(mktemp -d)
-	cppcheck -j "$jobs" --quiet --error-exitcode=1 --std=c11 --language=c \
+	# the list macros must be known, or their uses do not parse
+	local queue
+	queue=$(printf '#include <sys/queue.h>\n' | gcc -M -x c - | tr ' ' '\n' | grep 'sys/queue.h$')
+	cppcheck -j "$jobs" --include="$queue" --quiet --error-exitcode=1 --std=c11 --language=c \
 		--enable=warning,performance,portability --inline-suppr --cppcheck-build-dir="$build" \
 		--suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
 		--suppress='*:/usr/*' -D_GNU_SOURCE -DTEAL_VERSION='"lint"' -I. \

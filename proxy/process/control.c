@@ -92,7 +92,8 @@ same_addresses(const struct target *a, const struct target *b)
 
 	for (unsigned i = 0; i < a->n; i++) {
 		for (unsigned j = 0; j < b->n; j++) {
-			if (memcmp(&a->at[i], &b->at[j], sizeof(a->at[i])) == 0) {
+			if (a->at[i].length == b->at[j].length &&
+			    memcmp(&a->at[i].address, &b->at[j].address, a->at[i].length) == 0) {
 				found++;
 				break;
 			}

@@ -92,6 +92,10 @@ door_open(struct door_list *doors, struct worker *w, struct event_base *base, st
 void
 door_close_all(struct door_list *doors)
 {
-	while (!LIST_EMPTY(doors))
-		turn_away(LIST_FIRST(doors));
+	struct door *d, *next;
+
+	for (d = LIST_FIRST(doors); d != NULL; d = next) {
+		next = LIST_NEXT(d, link);
+		turn_away(d);
+	}
 }

@@ -296,6 +296,7 @@ accept_some(struct acceptor *a)
 			log_warn("accept: %s: resting for %d ms", strerror(errno), ACCEPT_PAUSE_MS);
 			event_del(&a->event);
 			timeout_set(&w->turn.wheel, &a->pause, w->turn.now_ms, ACCEPT_PAUSE_MS);
+			return false;
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
 			return false;

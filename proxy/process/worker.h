@@ -52,7 +52,7 @@ struct order {
 };
 
 /* On the worker's thread: the letter's deliver function; and on control's, when it comes back (control.c). */
-void order_carry_out(struct letter *, void *worker);
+void order_carry_out(struct letter *, void *receiver);
 void order_done(struct letter *, void *control);
 
 /* listeners: fds by listener index, bound and listening; the worker closes them. NULL with errno. */
