@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -350,10 +351,18 @@ make_edge(struct control *c, char *err, size_t err_size)
 static int
 make_fleet(struct control *c, char *err, size_t err_size)
 {
-	char warning[512] = "";
-	struct state *state = state_load(c->config->state_directory, warning, sizeof(warning));
+	char warning[400] = "";
+	struct state *state;
 	int result;
 
+	if (mkdir(c->config->state_directory, 0750) == 0)
+		log_info("state directory %s: made", c->config->state_directory);
+	state = state_load(c->config->state_directory, warning, sizeof(warning));
+	if (state == NULL) {
+		/* Which color is live is written there: guessing could send everybody to the wrong one. */
+		snprintf(err, err_size, "%s", warning);
+		return -1;
+	}
 	if (warning[0] != '\0')
 		log_warn("%s", warning);
 	result = roster_init(&c->roster, c->config, c->n_workers, state, err, err_size);

@@ -3,6 +3,7 @@
 Waiting is always for a condition with a deadline (wait_for), never for time to pass.
 """
 import base64
+import ctypes
 import json
 import os
 import random
@@ -35,6 +36,14 @@ REPORT = re.compile(
     r"|[Aa]ssertion|\*\*\* stack smashing|double free|corrupted)"
 )
 SECRET = "open-sesame-123"
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_us():
+    """In the child: SIGKILL when pytest is gone, so that an interrupted run leaves nothing behind."""
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def wait_for(condition, what="the condition", deadline=DEADLINE):
@@ -180,12 +189,14 @@ class Teal:
 
     def spawn(self, command, **kwargs):
         env = dict(os.environ)
-        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99:quarantine_size_mb=8")
+        # a small quarantine: the tests that watch memory must not see what ASan keeps
+        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:exitcode=99:quarantine_size_mb=8")
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1:exitcode=99")
         env.setdefault("TSAN_OPTIONS", "halt_on_error=0:exitcode=99:second_deadlock_stack=1")
         with open(self.stderr_path, "ab") as err:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=env, **kwargs
+                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=env,
+                preexec_fn=die_with_us, **kwargs
             )
         self.stopped = False
 
@@ -779,9 +790,10 @@ class H2(Socket):
         elif isinstance(e, h2.events.StreamReset):
             stream.reset = int(e.error_code)
 
-    def until(self, condition):
+    def until(self, condition, deadline=DEADLINE):
         """Pumps until condition() is true."""
-        end = time.monotonic() + DEADLINE
+        self.sock.settimeout(deadline)
+        end = time.monotonic() + deadline
         while not condition():
             assert time.monotonic() < end, "waited in vain on HTTP/2"
             self.pump()
@@ -911,7 +923,7 @@ class Peer:
         self.port = port
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, **kwargs
+            stderr=subprocess.DEVNULL, preexec_fn=die_with_us, **kwargs
         )
         wait_for(self._up, f"{command[0]} on port {port}")
 

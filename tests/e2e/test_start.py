@@ -178,3 +178,17 @@ def test_relative_names_are_relative_to_the_file(make_origin, certificates):
         assert (teal.directory / "here.log").exists()
     finally:
         teal.stop()
+
+
+def test_an_unusable_state_directory_does_not_start(tmp_path):
+    """Which color is live is written there: teal does not guess."""
+    r = run("-c", good(tmp_path, state={"directory": str(tmp_path / "no" / "such")}))
+    assert r.returncode == 1
+    assert "state directory" in r.stderr
+
+
+def test_a_missing_state_directory_is_made(make_edge, make_origin, tmp_path):
+    directory = tmp_path / "fresh"
+    teal = make_edge(make_origin(), state={"directory": str(directory)})
+    assert teal.get("/").status == 200
+    assert directory.is_dir() and directory.stat().st_mode & 0o007 == 0

@@ -107,7 +107,7 @@ def test_h2_window_never_opened(front):
     with front.h2() as c:
         c.manual_window = True
         stream = c.begin("GET", "/bytes/1m")
-        c.until(lambda: c.streams[stream].done)
+        c.until(lambda: c.streams[stream].done, deadline=60)
         assert not c.streams[stream].ended
     assert front.line("/bytes/1m")["outcome"] == "client-slow"
 
