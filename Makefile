@@ -144,6 +144,8 @@ install: all
 	install -D -m 0644 packaging/man/teal.8 $(DESTDIR)$(PREFIX)/share/man/man8/teal.8
 	install -D -m 0644 packaging/man/tealctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tealctl.1
 	install -D -m 0644 $(O)/man/teal.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/teal.conf.5
+	install -D -m 0644 packaging/completion/tealctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tealctl
+	install -D -m 0644 packaging/teal.service $(DESTDIR)/lib/systemd/system/teal.service
 	test -e $(DESTDIR)/etc/teal/teal.conf || install -D -m 0640 packaging/teal.conf $(DESTDIR)/etc/teal/teal.conf
 
 clean:
