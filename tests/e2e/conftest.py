@@ -1,4 +1,4 @@
-"""Fixtures: one teal for a whole session where a test does not need its own, origins, certificates."""
+"""Fixtures: origins, certificates, and one teal for all tests that do not need their own."""
 import resource
 import signal
 
@@ -99,7 +99,7 @@ def addresses(backends):
 
 @pytest.fixture
 def make_edge(make_teal):
-    """make_edge(blue, green, service={...}, **top) -> a Teal with one service "web" for every host."""
+    """make_edge(blue, green, service={...}, **top) -> a Teal with the service "web"."""
 
     def make(blue, green=None, more=None, **top):
         return make_teal({"services": [service(blue, green, **(more or {}))], **top})

@@ -42,7 +42,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_us():
-    """In the child: SIGKILL when pytest is gone, so that an interrupted run leaves nothing behind."""
+    """In the child: SIGKILL when pytest is gone, so that an interrupted run leaves nothing."""
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -90,7 +90,7 @@ def can_connect(port):
 
 # --- configuration -------------------------------------------------------------------------------
 def libconfig(value, depth=0):
-    """Python values as libconfig text: dict -> group, list of dicts -> list, other list -> array."""
+    """Python values as libconfig text: dict: group, list of dicts: list, other list: array."""
     pad = "  " * (depth + 1)
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -312,8 +312,8 @@ class Teal:
         return [json.loads(x) for x in text.split("\n")[:-1]]
 
     def line(self, path=None, n=1, **want):
-        """The n-th line with this path (query included, if it has one) and these other fields; waits
-        until it has been written."""
+        """The n-th line with this path (query included, if it has one) and these other fields;
+        waits until it has been written."""
 
         def find():
             found = [
@@ -343,7 +343,9 @@ class Teal:
     def h2(self, tls=True, host="a.test", **kwargs):
         return H2(self.tls if tls else self.plain, tls=tls, host=host, **kwargs)
 
-    def get(self, path="/", headers=(), method="GET", body=b"", host="a.test", tls=False, port=None):
+    def get(
+        self, path="/", headers=(), method="GET", body=b"", host="a.test", tls=False, port=None
+    ):
         """One request on a connection of its own."""
         port = port or (self.tls if tls else self.plain)
         with H1(port, tls=tls, host=host) as c:
@@ -355,7 +357,7 @@ def to_json(value):
 
 
 def listening(address):
-    """Does something accept there?  Reads the kernel's tables: a listener may want a PROXY header."""
+    """Does something accept there?  Reads the kernel's tables: it may want a PROXY header."""
     if address.startswith("unix:"):
         return any(x.endswith(" " + address[5:]) for x in read_lines("/proc/net/unix"))
     port = f":{int(address.rsplit(':', 1)[1]):04X}"
@@ -385,8 +387,8 @@ class Certificates:
         self.directory = Path(directory)
         self.ca = self.directory / "ca.pem"
         self._openssl(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=test-ca"
-            f" -keyout {self.directory}/ca.key -out {self.ca}"
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+            f" -subj /CN=test-ca -keyout {self.directory}/ca.key -out {self.ca}"
         )
         for name, alternatives in self.NAMES.items():
             self._leaf(name, alternatives)
@@ -479,8 +481,19 @@ class Closed(Exception):
 class Socket:
     """A blocking socket with a deadline and an unread buffer."""
 
-    def __init__(self, port=None, tls=False, host="a.test", sock=None, context=None, alpn="http/1.1",
-                 address="127.0.0.1", before=b"", session=None, rcvbuf=None):
+    def __init__(
+        self,
+        port=None,
+        tls=False,
+        host="a.test",
+        sock=None,
+        context=None,
+        alpn="http/1.1",
+        address="127.0.0.1",
+        before=b"",
+        session=None,
+        rcvbuf=None,
+    ):
         if sock is None:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sock = socket.socket(family)
@@ -653,7 +666,8 @@ class H1(Socket):
 
 
 # frame types and flags, RFC 9113 section 6
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH = range(6)
+PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(6, 10)
 END_STREAM, END_HEADERS, PADDED, ACK = 1, 4, 8, 1
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 2, 3
@@ -662,7 +676,7 @@ ENHANCE_YOUR_CALM = 11
 
 
 def frame(kind, flags=0, stream=0, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 class Connection(h2.connection.H2Connection):
@@ -728,9 +742,8 @@ class H2(Socket):
         """Sends a body, waiting for credit as needed."""
         view = memoryview(data)
         while len(view):
-            room = min(
-                self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(view)
-            )
+            window = self.h2.local_flow_control_window(stream)
+            room = min(window, self.h2.max_outbound_frame_size, len(view))
             if room <= 0:
                 self.pump()
                 if self.streams[stream].done:
@@ -874,7 +887,8 @@ class RawH2(Socket):
                 return f
 
     def verdict(self, stream):
-        """How a request on this stream ended: ("status", 400), ("reset", 1), ("goaway", 1), ("closed", 0)"""
+        """How a request on this stream ended: ("status", 400), ("reset", 1), ("goaway", 1),
+        ("closed", 0)"""
         try:
             while True:
                 kind, _, sid, payload = self.read_frame()
@@ -971,7 +985,8 @@ http {{
 }}
 """
     )
-    return Peer(["/usr/sbin/nginx", "-e", f"{directory}/error.log", "-c", f"{directory}/nginx.conf"], port)
+    log, conf = f"{directory}/error.log", f"{directory}/nginx.conf"
+    return Peer(["/usr/sbin/nginx", "-e", log, "-c", conf], port)
 
 
 def start_nghttpd(directory, tls=None):
@@ -979,8 +994,8 @@ def start_nghttpd(directory, tls=None):
     port = free_port()
     keys = [tls["key"], tls["chain"]] if tls else ["--no-tls"]
     options = keys[:1] if not tls else []
-    command = ["nghttpd", "-a", "127.0.0.1", "-d", str(directory), "--echo-upload", *options, str(port)]
-    return Peer(command + (keys if tls else []), port)
+    command = ["nghttpd", "-a", "127.0.0.1", "-d", str(directory), "--echo-upload", *options]
+    return Peer(command + [str(port)] + (keys if tls else []), port)
 
 
 def curl(*args, code=0):

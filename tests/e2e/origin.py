@@ -4,7 +4,7 @@
     /tweak?status=503&body=1k&after=300&reset=1     see TWEAKS
     /echo          what arrived, as JSON: method, target, headers, trailers, body length and sha256
     /bytes/N       N bytes (k, m, g allowed), with Content-Length
-    /upload        reads the body, answers like /echo; ?gate_read=KEY holds reading until the gate opens
+    /upload        reads the body, answers like /echo; ?gate_read=KEY waits for the gate first
     /sse           server-sent events; events 1 and 2 wait for the gates "sse0" and "sse1"
     /websocket     a raw RFC 6455 upgrade, then every byte comes back; ?push=TEXT comes with the 101
     /health/...    200, or what Origin.health says
@@ -522,7 +522,8 @@ class H1:
         text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         text += f"Sec-WebSocket-Accept: {accept}\r\nX-Origin: {self.origin.name}\r\n"
         if r.header("sec-websocket-protocol"):
-            text += f"Sec-WebSocket-Protocol: {r.header('sec-websocket-protocol').split(',')[0]}\r\n"
+            protocol = r.header("sec-websocket-protocol").split(",")[0]
+            text += f"Sec-WebSocket-Protocol: {protocol}\r\n"
         await self.send(text.encode() + b"\r\n" + q.get("push", "").encode())
         while data := await self.reader.read(1 << 16):
             self.origin.count(data)

@@ -11,8 +11,8 @@ from harness import SECRET, H1, wait_for
 FIELDS = {
     "time": str, "id": str, "client": str, "method": str, "host": str, "path": str, "protocol": str,
     "status": int, "bytes_in": int, "bytes_out": int, "head_ms": (int, float),
-    "total_ms": (int, float), "service": str, "color": str, "why": str, "backend": str, "tries": int,
-    "outcome": str,
+    "total_ms": (int, float), "service": str, "color": str, "why": str, "backend": str,
+    "tries": int, "outcome": str,
 }
 
 

@@ -165,7 +165,8 @@ def test_backend_drain_finishes_what_runs(pair, make_origin, loop):
     pair.ctl("backend", "add", "blue", more.address)
     with pair.h1() as c:
         c.request("GET", "/tweak?gate=drain&text=finished")
-        busy = wait_for(lambda: [o for o in (pair.blue, more) if o.find("/tweak")], "the request")[0]
+        both = (pair.blue, more)
+        (busy,) = wait_for(lambda: [o for o in both if o.find("/tweak")], "the request")
         other = more if busy is pair.blue else pair.blue
         pair.ctl("backend", "drain", "blue", busy.address)
         assert states(pair)[busy.address] == "draining"
@@ -274,7 +275,7 @@ def test_maintenance(make_edge, make_origin, tmp_path):
         ("PUT", "/v1/services/web/pools/blue", {"backends": ["127.0.0.1:99999"]}, {400}),
         ("PUT", "/v1/services/web/pools/blue", {"backends": "127.0.0.1:1"}, {400}),
         ("PUT", "/v1/services/web/pools/blue", {"backends": [1]}, {400}),
-        ("PUT", "/v1/services/web/pools/blue", {"backends": ["127.0.0.1:1", "127.0.0.1:1"]}, {400, 409}),
+        ("PUT", "/v1/services/web/pools/blue", {"backends": ["127.0.0.1:1"] * 2}, {400, 409}),
         ("PATCH", "/v1/services/web/pools/blue/backends/1.2.3.4:5", {"state": "drain"}, {404}),
         ("PATCH", "/v1/services/web/pools/blue/backends/x", {"state": "drain"}, {400, 404}),
         ("PUT", "/v1/services/web/maintenance", {"on": "yes"}, {400}),
@@ -330,7 +331,8 @@ def test_metrics(pair):
 
     def seen():
         text = pair.admin("GET", "/metrics")[1]
-        found = dict(re.findall(r'^(teal_requests_total\{[^}]*color="blue"[^}]*\}) (\S+)$', text, re.M))
+        row = r'^(teal_requests_total\{[^}]*color="blue"[^}]*\}) (\S+)$'
+        found = dict(re.findall(row, text, re.M))
         return {re.search(r'code="(\w+)"', k).group(1): float(v) for k, v in found.items()}
 
     wait_for(lambda: seen().get("2xx") == 2 and seen().get("4xx") == 1, "the counters")

@@ -128,7 +128,8 @@ def test_reset_over_h2_has_a_fitting_code(edge):
 POISON = {
     "two-answers": OK + b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned",
     "more-than-length": OK + b"poisoned",
-    "after-chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\npoisoned",
+    "after-chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\nok\r\n0\r\n\r\npoisoned",
     "204-with-body": b"HTTP/1.1 204 No\r\nContent-Length: 8\r\n\r\npoisoned",
     "304-with-body": b"HTTP/1.1 304 Not\r\nContent-Length: 8\r\n\r\npoisoned",
 }

@@ -1,4 +1,4 @@
-"""Which backend: balancing, limits and queues, hold-down, backups, retries.  Nothing is done twice."""
+"""Which backend: balancing, limits, queues, hold-down, backups, retries.  Nothing is done twice."""
 import collections
 import socket
 import threading

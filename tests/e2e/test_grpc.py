@@ -78,7 +78,8 @@ def channel(request, grpc_edge, certificates):
         one = grpc.insecure_channel(f"127.0.0.1:{grpc_edge.plain}")
     else:
         credentials = grpc.ssl_channel_credentials(certificates.ca.read_bytes())
-        options = [("grpc.ssl_target_name_override", "a.test"), ("grpc.default_authority", "a.test")]
+        names = ("grpc.ssl_target_name_override", "grpc.default_authority")
+        options = [(name, "a.test") for name in names]
         one = grpc.secure_channel(f"127.0.0.1:{grpc_edge.tls}", credentials, options)
     yield one
     one.close()

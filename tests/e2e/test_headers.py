@@ -110,7 +110,8 @@ def test_end_to_end_fields_named_in_connection(edge, name):
 
 
 def test_hop_by_hop_response_fields_are_removed(client):
-    query = "header=Connection:X-Private&header=X-Private:1&header=Keep-Alive:timeout=5&header=X-Public:1"
+    query = "header=Connection:X-Private&header=X-Private:1"
+    query += "&header=Keep-Alive:timeout=5&header=X-Public:1"
     r = client.get(f"/tweak?text=x&{query}")
     assert r.header("x-private") is None and r.header("keep-alive") is None
     assert r.header("x-public") == "1"
@@ -207,7 +208,8 @@ def test_hsts_only_over_tls(make_edge, make_origin):
 
 def test_ipv6_clients_are_quoted_in_forwarded(make_teal, make_origin):
     port = free_port()
-    teal = make_teal({"listen": [{"address": f"[::1]:{port}"}], "services": [service(make_origin())]})
+    listen = [{"address": f"[::1]:{port}"}]
+    teal = make_teal({"listen": listen, "services": [service(make_origin())]})
     f = fields(H1(port, address="::1").get("/echo"))
     assert f["x-forwarded-for"] == ["::1"]
     assert 'for="[::1]"' in f["forwarded"][0]

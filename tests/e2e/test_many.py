@@ -77,9 +77,8 @@ def test_h2load_over_all_paths(make_edge, nginx, nghttpd):
         teal = make_edge(backend, more={"blue": {"protocol": protocol}})
         for options in (["-p", "h2c"], ["--h1"]):
             command = ["h2load", "-n", "10000", "-c", "20", "-m", "20", *options]
-            run = subprocess.run(
-                [*command, f"http://127.0.0.1:{teal.plain}/k"], capture_output=True, text=True, check=True
-            )
+            command.append(f"http://127.0.0.1:{teal.plain}/k")
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
             assert "10000 succeeded, 0 failed" in run.stdout, run.stdout
             assert "status codes: 10000 2xx" in run.stdout, run.stdout
 

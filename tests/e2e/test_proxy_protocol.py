@@ -16,8 +16,8 @@ def v2(command=1, family=0x11, payload=b""):
 
 
 def v2_tcp4(source="203.0.113.9", tlv=b""):
-    payload = socket.inet_aton(source) + socket.inet_aton("192.0.2.1") + struct.pack(">HH", 4711, 443)
-    return v2(payload=payload + tlv)
+    both = socket.inet_aton(source) + socket.inet_aton("192.0.2.1")
+    return v2(payload=both + struct.pack(">HH", 4711, 443) + tlv)
 
 
 def v2_tcp6(source="2001:db8::9"):

@@ -159,8 +159,8 @@ def test_no_request_is_lost(make_edge, make_origin, version):
                     try:
                         r = c.ask("POST", "/echo", body=b"x" * 100)
                     except (Closed, OSError):
-                        # an idle connection may be closed under a request that was just sent; one that
-                        # was never answered at all was refused with the listener
+                        # an idle connection may be closed under a request that was just sent;
+                        # one that was never answered at all was refused with the listener
                         if first:
                             return
                         break

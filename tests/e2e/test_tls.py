@@ -9,13 +9,12 @@ import pytest
 from harness import DEADLINE, H1, H2, wait_for
 
 
-def handshake(port, certificates, host="a.test", alpn=("h2", "http/1.1"), version=None, session=None,
-              context=None):
-    context = context or certificates.client_context(list(alpn))
+def handshake(port, certificates, host="a.test", alpn=("h2", "http/1.1"), version=None):
+    context = certificates.client_context(list(alpn))
     if version:
         context.minimum_version = context.maximum_version = version
     raw = socket.create_connection(("127.0.0.1", port), DEADLINE)
-    return context.wrap_socket(raw, server_hostname=host, session=session)
+    return context.wrap_socket(raw, server_hostname=host)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,8 @@ def test_tickets_switched_off(make_edge, make_origin, certificates):
 
 def test_redirect_to_https(make_edge, make_origin):
     origin = make_origin()
-    listen = [{"redirect_to_https": True}, {"redirect_to_https": True, "redirect_port": 8443}, {"tls": {}}]
+    redirect = {"redirect_to_https": True}
+    listen = [redirect, {**redirect, "redirect_port": 8443}, {"tls": {}}]
     teal = make_edge(origin, listen=listen)
     r = teal.get("/a/b?c=d%20e", port=teal.port(0))
     assert r.status == 308
@@ -184,7 +184,8 @@ def test_no_renegotiation(edge):
 def test_handshakes_are_counted(edge, certificates):
     def handshakes():
         text = edge.admin("GET", "/metrics")[1]
-        return sum(float(x) for x in re.findall(r"^teal_tls_handshakes_total\{.*\} (\S+)", text, re.M))
+        rows = re.findall(r"^teal_tls_handshakes_total\{.*\} (\S+)", text, re.M)
+        return sum(float(x) for x in rows)
 
     before = handshakes()
     handshake(edge.tls, certificates).close()

@@ -37,7 +37,8 @@ def test_missing_backend_socket(make_edge, tmp_path):
 
 def test_listener(make_teal, make_origin, tmp_path):
     path = tmp_path / "front.sock"
-    teal = make_teal({"listen": [{}, {"address": f"unix:{path}"}], "services": [service(make_origin())]})
+    listen = [{}, {"address": f"unix:{path}"}]
+    teal = make_teal({"listen": listen, "services": [service(make_origin())]})
     with unix_client(path) as c:
         for _ in range(3):
             r = c.get("/echo")
@@ -50,7 +51,8 @@ def test_listener(make_teal, make_origin, tmp_path):
 def test_listener_after_a_kill(make_teal, make_origin, tmp_path):
     """A socket file nobody listens on is replaced."""
     path = tmp_path / "front.sock"
-    teal = make_teal({"listen": [{}, {"address": f"unix:{path}"}], "services": [service(make_origin())]})
+    listen = [{}, {"address": f"unix:{path}"}]
+    teal = make_teal({"listen": listen, "services": [service(make_origin())]})
     teal.process.kill()
     teal.wait()
     assert path.exists()

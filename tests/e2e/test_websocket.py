@@ -148,7 +148,7 @@ def test_refused_upgrade_is_a_normal_answer(edge):
 
 
 def test_200_to_an_upgrade_is_a_normal_answer(edge, blue):
-    """What came behind the request is the next request, not tunnel bytes (Envoy, CVE-2024-23326)."""
+    """What came behind the request is the next request, not tunnel bytes (CVE-2024-23326)."""
     with edge.h1() as c:
         c.send(c.head("GET", "/tweak?text=plain", upgrade()) + c.head("GET", "/echo?second"))
         assert c.response().text == "plain"
