@@ -65,13 +65,14 @@ struct pool {
 
 /* What happens to a service; identity, one per service name. */
 struct service_state {
-	_Atomic uint32_t course;       /* who is live and the candidate's weight: one word, see course_of() */
+	_Atomic uint32_t
+	    course; /* who is live and the candidate's weight: one word, see course_of() */
 	_Atomic bool maintenance;
 	_Atomic uint64_t epoch;        /* grows with every change; --if-epoch */
 	_Atomic uint64_t sequence;     /* the split's position: one for all workers */
 	_Atomic uint64_t split_key[2]; /* SipHash key of the buckets; new with every rollout */
 	_Atomic uint32_t turn[N_COLORS];
-	_Atomic uint32_t waiting[N_COLORS]; /* exchanges queued, all workers */
+	_Atomic uint32_t waiting[N_COLORS];          /* exchanges queued, all workers */
 	_Atomic uint64_t retries_ok, retries_failed; /* exchanges that took more than one try */
 	struct tally *tally[N_COLORS];
 };

@@ -15,9 +15,9 @@
 #include "balancer/pick.h"
 #include "health/hold.h"
 
-#define PROBES       16u
-#define WARM         1000u /* thousandths of its weight a backend counts with */
-#define WARM_LEAST   100u
+#define PROBES     16u
+#define WARM       1000u /* thousandths of its weight a backend counts with */
+#define WARM_LEAST 100u
 
 /* --- questions about one backend ------------------------------------------- */
 

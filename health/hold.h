@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HOLD_DOUBLES 5u                 /* the longest hold is 32 times the first */
+#define HOLD_DOUBLES 5u /* the longest hold is 32 times the first */
 
 /* When a backend that has just failed to connect may be asked again: now + hold_down_ms, doubled for each failure
  * in a row before this one (at most HOLD_DOUBLES times). */

@@ -9,7 +9,7 @@
 #include "proxy/base/obj.h"
 
 #define SHARDS  64
-#define BUCKETS 1024                    /* per shard; entries are bounded by limits.connections */
+#define BUCKETS 1024 /* per shard; entries are bounded by limits.connections */
 
 struct entry {
 	struct entry *next;
@@ -23,7 +23,7 @@ struct shard {
 };
 
 struct clients {
-	uint64_t key[2];                /* clients choose addresses: keyed against collisions */
+	uint64_t key[2]; /* clients choose addresses: keyed against collisions */
 	struct shard shards[SHARDS];
 };
 

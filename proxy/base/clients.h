@@ -10,7 +10,7 @@
 
 struct clients;
 
-struct clients *clients_new(void);      /* NULL: out of memory */
+struct clients *clients_new(void); /* NULL: out of memory */
 void clients_free(struct clients *);
 /* Counts one more, unless `max` are there already (then false). address: 16 bytes, v4 mapped. */
 bool clients_enter(struct clients *, const uint8_t address[16], unsigned max);

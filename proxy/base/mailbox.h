@@ -8,19 +8,20 @@
 
 #include <stdatomic.h>
 
-struct letter {                         /* embedded first in the message */
+struct letter { /* embedded first in the message */
 	struct letter *next;
-	void (*deliver)(struct letter *, void *receiver); /* on the receiver's thread; owns the letter */
+	void (*deliver)(
+	    struct letter *, void *receiver); /* on the receiver's thread; owns the letter */
 };
 
 struct mailbox {
 	_Atomic(struct letter *) head;
-	int fd;                         /* eventfd, non-blocking: becomes readable */
+	int fd; /* eventfd, non-blocking: becomes readable */
 };
 
-int mailbox_init(struct mailbox *);     /* 0, or -1 with errno */
+int mailbox_init(struct mailbox *); /* 0, or -1 with errno */
 void mailbox_fini(struct mailbox *);
-void mailbox_post(struct mailbox *, struct letter *);            /* any thread */
-void mailbox_deliver(struct mailbox *, void *receiver);          /* receiver's thread */
+void mailbox_post(struct mailbox *, struct letter *);   /* any thread */
+void mailbox_deliver(struct mailbox *, void *receiver); /* receiver's thread */
 
 #endif

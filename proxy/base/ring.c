@@ -31,8 +31,7 @@ ring_put(struct ring *r, const char *line, size_t n)
 
 	if (n > r->size - (size_t)(written - taken)) {
 		atomic_store_explicit(&r->lost,
-		    atomic_load_explicit(&r->lost, memory_order_relaxed) + 1,
-		    memory_order_relaxed);
+		    atomic_load_explicit(&r->lost, memory_order_relaxed) + 1, memory_order_relaxed);
 		return false;
 	}
 	first = r->size - at < n ? r->size - at : n;
@@ -56,6 +55,6 @@ ring_peek(struct ring *r, const char **at)
 void
 ring_take(struct ring *r, size_t n)
 {
-	atomic_store_explicit(&r->taken,
-	    atomic_load_explicit(&r->taken, memory_order_relaxed) + n, memory_order_release);
+	atomic_store_explicit(&r->taken, atomic_load_explicit(&r->taken, memory_order_relaxed) + n,
+	    memory_order_release);
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RING_LINE_MAX 8192              /* longer lines are cut by who formats them */
+#define RING_LINE_MAX 8192 /* longer lines are cut by who formats them */
 
 struct ring {
 	_Alignas(64) _Atomic uint64_t written; /* bytes ever committed; the writer's */
@@ -20,10 +20,10 @@ struct ring {
 	char *data;
 };
 
-int ring_init(struct ring *, size_t size);  /* 0, or -1 */
+int ring_init(struct ring *, size_t size); /* 0, or -1 */
 void ring_fini(struct ring *);
 bool ring_put(struct ring *, const char *line, size_t n); /* writer; false: lost and counted */
-size_t ring_peek(struct ring *, const char **at);  /* reader: contiguous bytes ready */
-void ring_take(struct ring *, size_t n);           /* reader */
+size_t ring_peek(struct ring *, const char **at);         /* reader: contiguous bytes ready */
+void ring_take(struct ring *, size_t n);                  /* reader */
 
 #endif

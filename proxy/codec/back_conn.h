@@ -27,25 +27,26 @@ struct back_owner {
 #define BACK_MAGIC 0xbac4c022u
 
 struct back_conn {
-	struct conn conn;               /* first */
+	struct conn conn; /* first */
 	uint32_t magic;
 	const struct back_owner *owner;
-	void *owner_data;               /* the pool's */
+	void *owner_data; /* the pool's */
 	enum back_protocol protocol;
-	unsigned max_streams;           /* configured; h2: the lesser of this and the peer's */
-	unsigned n_streams;             /* open now */
-	uint64_t served;                /* streams ever opened: > 0 makes the next one "reused" */
+	unsigned max_streams; /* configured; h2: the lesser of this and the peer's */
+	unsigned n_streams;   /* open now */
+	uint64_t served;      /* streams ever opened: > 0 makes the next one "reused" */
 	bool retired;
-	size_t header_bytes;            /* limits for response heads, decoded */
+	size_t header_bytes; /* limits for response heads, decoded */
 	unsigned header_count;
-	struct timeout timer;           /* owner's (connect, idle) */
-	void *link[2];                  /* owner's list links */
+	struct timeout timer;              /* owner's (connect, idle) */
+	void *link[2];                     /* owner's list links */
 	void (*free_owner)(struct conn *); /* after `gone` */
 };
 
 /* Fills the struct (zeroed before).  Transport not started; back_begin() starts it and installs the codec, so streams may
  * be opened at once: what is sent waits for the connect. */
-void back_init(struct back_conn *, struct turn *, struct transport *, enum back_protocol, const struct back_owner *, void (*free_owner)(struct conn *));
+void back_init(struct back_conn *, struct turn *, struct transport *, enum back_protocol,
+    const struct back_owner *, void (*free_owner)(struct conn *));
 void back_begin(struct back_conn *);
 /* How many more streams may be opened now (h1: 1 or 0).  A connecting h2 connection gives at most max_streams. */
 unsigned back_slots(const struct back_conn *);

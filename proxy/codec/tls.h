@@ -49,8 +49,8 @@ const char *tls_failure(void);
 struct transport *transport_accepted(struct event_base *, int fd, struct tls_server *tls);
 /* Starts a connect.  Never fails at once: the outcome comes as conn_established() or conn_lost(CONNECT_REFUSED, CONNECT_FAILED,
  * BACK_TLS_FAILED), the earliest in a later turn.  name: for SNI and verification when the config has no server_name. */
-struct transport *transport_connect(struct event_base *, const struct sockaddr *, unsigned len, struct tls_client *tls,
-    const char *name);
+struct transport *transport_connect(struct event_base *, const struct sockaddr *, unsigned len,
+    struct tls_client *tls, const char *name);
 /* Binds to its conn and starts the handshake. */
 void transport_start(struct transport *, struct conn *);
 

@@ -30,17 +30,17 @@ struct transport_ops {
 	void (*want)(struct transport *, bool read, bool write);
 	/* Bytes already decrypted wait inside: readiness of the socket will not tell of them. */
 	bool (*pending)(struct transport *);
-	void (*shutdown)(struct transport *);   /* no more writes: FIN, close_notify */
-	void (*close)(struct transport *);      /* frees; with `abort` set before: RST instead of FIN */
+	void (*shutdown)(struct transport *); /* no more writes: FIN, close_notify */
+	void (*close)(struct transport *); /* frees; with `abort` set before: RST instead of FIN */
 };
 
 struct transport {
 	const struct transport_ops *ops;
-	struct conn *conn;              /* who is told: conn_established, conn_ready, conn_lost */
-	bool abort;                     /* close with RST (SO_LINGER 0) */
+	struct conn *conn; /* who is told: conn_established, conn_ready, conn_lost */
+	bool abort;        /* close with RST (SO_LINGER 0) */
 	bool tls;
-	bool alpn_h2;                   /* after the handshake: "h2" was chosen */
-	bool resumed;                   /* after the handshake: a TLS session was resumed */
+	bool alpn_h2; /* after the handshake: "h2" was chosen */
+	bool resumed; /* after the handshake: a TLS session was resumed */
 };
 
 #endif

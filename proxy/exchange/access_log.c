@@ -11,7 +11,7 @@
 #include "proxy/base/obj.h"
 #include "proxy/exchange/access_log.h"
 
-#define VALUE_MAX 1400                  /* of one value as written; longer ones are cut. Five of them fit a line. */
+#define VALUE_MAX 1400 /* of one value as written; longer ones are cut. Five of them fit a line. */
 
 struct line {
 	char *p;
@@ -52,8 +52,7 @@ put_escaped(struct line *l, struct text t)
 	put(l, t.p + plain, n - plain);
 }
 
-static void __attribute__((format(printf, 2, 3)))
-put_format(struct line *l, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) put_format(struct line *l, const char *fmt, ...)
 {
 	char text[256];
 	va_list ap;

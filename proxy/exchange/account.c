@@ -16,7 +16,7 @@ account_grpc_failed(const struct fields *fields)
 	if (f == NULL)
 		return false;
 	return text_is(f->value, "2") || text_is(f->value, "4") || text_is(f->value, "13") ||
-	    text_is(f->value, "14") || text_is(f->value, "15");
+	       text_is(f->value, "14") || text_is(f->value, "15");
 }
 
 /* What came through may still be a failure: a 5xx, a gRPC error. */
@@ -55,7 +55,7 @@ account(struct exchange *x)
 	}
 	if (x->tries > 1)
 		atomic_fetch_add_explicit(row->failure ? &x->service->state->retries_failed
-		                                       : &x->service->state->retries_ok,
+						       : &x->service->state->retries_ok,
 		    1, memory_order_relaxed);
 	if (e->access != NULL)
 		access_log(x);

@@ -43,7 +43,7 @@ route(struct exchange *x)
 		if (r->authority.n == 0)
 			return OUTCOME_BAD_REQUEST; /* HTTP/1.0 without Host, and no service for all */
 		return x->engine->config->unknown_host == 404 ? OUTCOME_NO_ROUTE
-		                                              : OUTCOME_MISDIRECTED;
+							      : OUTCOME_MISDIRECTED;
 	case ROUTE_NO_PATH:
 		return OUTCOME_NO_ROUTE;
 	}
@@ -86,7 +86,7 @@ rate_allows(struct exchange *x, int64_t *retry_after_s)
 	who.rule = best;
 	key = hash_sip(spread_key, &who, sizeof(who));
 	if (rate_take(x->engine->rates, key != 0 ? key : 1, x->engine->turn->now_us, best->requests,
-	        best->burst, &wait_ms))
+		best->burst, &wait_ms))
 		return true;
 	count(&x->engine->counters.rate_limited);
 	*retry_after_s = (wait_ms + 999) / 1000 > 0 ? (wait_ms + 999) / 1000 : 1;
@@ -104,7 +104,8 @@ forced(struct exchange *x, enum color *color)
 	if (split->force_secret[0] == '\0')
 		return false;
 	if (split->force_header[0] != '\0') {
-		f = fields_find_name(&x->request->fields, split->force_header, strlen(split->force_header));
+		f = fields_find_name(
+		    &x->request->fields, split->force_header, strlen(split->force_header));
 		if (f != NULL && split_forced(x->service, f->value.p, f->value.n, color))
 			return true;
 	}
@@ -174,8 +175,9 @@ admit(struct exchange *x, int64_t *retry_after_s)
 
 	*retry_after_s = 0;
 	if (client_of(x->fc)->listener->redirect_to_https)
-		return x->request->authority.n != 0 && x->request->path.p[0] == '/' ? OUTCOME_REDIRECTED
-		                                                                   : OUTCOME_BAD_REQUEST;
+		return x->request->authority.n != 0 && x->request->path.p[0] == '/'
+			   ? OUTCOME_REDIRECTED
+			   : OUTCOME_BAD_REQUEST;
 	o = route(x);
 	if (o != OUTCOME_OK)
 		return o;

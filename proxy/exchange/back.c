@@ -20,17 +20,17 @@
 #define POOLED_MAGIC 0x900ced01u
 
 struct pooled {
-	struct back_conn bc;            /* first */
+	struct back_conn bc; /* first */
 	uint32_t magic;
 	struct back_group *group;
-	TAILQ_ENTRY(pooled) link;       /* on group->open while it may take streams */
-	LIST_ENTRY(pooled) alive;       /* on group->all until it is buried */
+	TAILQ_ENTRY(pooled) link; /* on group->open while it may take streams */
+	LIST_ENTRY(pooled) alive; /* on group->all until it is buried */
 	bool listed;
 	bool connected;
-	bool idle;                      /* no stream under way */
+	bool idle; /* no stream under way */
 	int64_t idle_since_ms;
-	unsigned generation;            /* of the target it was opened to */
-	unsigned address, n_addresses;  /* which of the target's, and how many it had */
+	unsigned generation;           /* of the target it was opened to */
+	unsigned address, n_addresses; /* which of the target's, and how many it had */
 };
 TAILQ_HEAD(pooled_list, pooled);
 
@@ -42,9 +42,9 @@ struct back_group {
 	struct pooled_list open;        /* may take a stream now; hottest first */
 	LIST_HEAD(, pooled) all;
 	unsigned n_idle;
-	unsigned n_conns;               /* alive, listed or not */
-	unsigned next_address;          /* of the target's; moves on after a failed connect */
-	unsigned failed_addresses;      /* since one could be connected to, a bit each */
+	unsigned n_conns;          /* alive, listed or not */
+	unsigned next_address;     /* of the target's; moves on after a failed connect */
+	unsigned failed_addresses; /* since one could be connected to, a bit each */
 };
 
 static void on_connected(struct back_conn *);
@@ -94,7 +94,7 @@ static bool
 wanted_elsewhere(const struct back_group *g)
 {
 	return g->pool->max_connections != 0 && TAILQ_EMPTY(&g->queue->list) &&
-	    atomic_load_explicit(g->queue->waiting, memory_order_relaxed) != 0;
+	       atomic_load_explicit(g->queue->waiting, memory_order_relaxed) != 0;
 }
 
 static void
@@ -135,7 +135,8 @@ free_pooled(struct conn *c)
 }
 
 void
-back_unreachable(struct engine *e, struct backend *b, const struct pool_config *pool, enum outcome why)
+back_unreachable(
+    struct engine *e, struct backend *b, const struct pool_config *pool, enum outcome why)
 {
 	uint32_t before = atomic_load_explicit(&b->connect_failures, memory_order_relaxed);
 
@@ -259,7 +260,8 @@ group_of(struct engine *e, const struct member *m)
 	g->engine = e;
 	g->backend = b;
 	g->pool = t->pool;
-	g->queue = &e->queues[(size_t)(t->service - e->config->services) * N_COLORS + (unsigned)b->color];
+	g->queue =
+	    &e->queues[(size_t)(t->service - e->config->services) * N_COLORS + (unsigned)b->color];
 	TAILQ_INIT(&g->open);
 	LIST_INIT(&g->all);
 	e->groups[b->id] = g;
@@ -275,8 +277,8 @@ count_connection(struct back_group *g)
 	do {
 		if (g->pool->max_connections != 0 && n >= g->pool->max_connections)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&g->backend->connections, &n, n + 1,
-	    memory_order_relaxed, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &g->backend->connections, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
 	return true;
 }
 
@@ -320,7 +322,8 @@ connect_new(struct back_group *g, const struct target *t, unsigned tried)
 	g->n_conns++;
 	LIST_INSERT_HEAD(&g->all, p, alive);
 	timeout_init(&p->bc.timer, on_timer);
-	timeout_set(&e->turn->wheel, &p->bc.timer, e->turn->now_ms, t->service->timeouts.connect_ms);
+	timeout_set(
+	    &e->turn->wheel, &p->bc.timer, e->turn->now_ms, t->service->timeouts.connect_ms);
 	back_begin(&p->bc);
 	return p;
 }

@@ -11,13 +11,13 @@
 #define CLIENT_MAGIC 0xc11e2700u
 
 struct client {
-	struct front_conn fc;           /* first */
+	struct front_conn fc; /* first */
 	uint32_t magic;
 	struct engine *engine;
 	const struct listener_config *listener;
 	unsigned listener_index;
-	bool counted;                   /* in the per-client table */
-	LIST_ENTRY(client) link;        /* all of a worker's */
+	bool counted;            /* in the per-client table */
+	LIST_ENTRY(client) link; /* all of a worker's */
 };
 
 static inline struct client *

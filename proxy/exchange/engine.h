@@ -31,10 +31,11 @@ TAILQ_HEAD(exchange_list, exchange);
 struct target {
 	const struct service_config *service;
 	const struct pool_config *pool;
-	const char *host;               /* for SNI and verification; "" for unix sockets */
-	struct tls_client *tls;         /* NULL: clear text */
-	unsigned generation;            /* grows when the name resolves anew: connections to where it was are let go */
-	unsigned n;                     /* 0: the name could not be resolved */
+	const char *host;       /* for SNI and verification; "" for unix sockets */
+	struct tls_client *tls; /* NULL: clear text */
+	unsigned
+	    generation; /* grows when the name resolves anew: connections to where it was are let go */
+	unsigned n;     /* 0: the name could not be resolved */
 	struct {
 		struct sockaddr_storage address;
 		socklen_t length;
@@ -44,7 +45,7 @@ struct target {
 /* A fleet as one worker holds it: an exchange keeps the one its backend was picked from until it needs another backend. */
 struct fleet_ref {
 	const struct fleet *fleet;
-	unsigned refs;                  /* exchanges, + 1 while current; this worker's thread only */
+	unsigned refs; /* exchanges, + 1 while current; this worker's thread only */
 	void (*release)(struct fleet_ref *);
 };
 
@@ -64,33 +65,33 @@ count(_Atomic uint64_t *c)
 struct wait_queue {
 	struct exchange_list list;
 	struct engine *engine;
-	_Atomic uint32_t *waiting;      /* the pool's count over all workers */
-	struct timeout timer;           /* looks again: a place may have been freed on another worker */
-	struct task task;               /* looks again at the end of this turn */
+	_Atomic uint32_t *waiting; /* the pool's count over all workers */
+	struct timeout timer;      /* looks again: a place may have been freed on another worker */
+	struct task task;          /* looks again at the end of this turn */
 };
 
 struct engine {
 	struct turn *turn;
-	unsigned index;                 /* of the worker */
+	unsigned index; /* of the worker */
 	const struct config *config;
-	struct event_base *base;        /* for connecting; the exchange shelf only passes it on */
+	struct event_base *base; /* for connecting; the exchange shelf only passes it on */
 	struct fleet_ref *fleet;
 	struct random random;
-	struct rate_table *rates;       /* shared by all workers */
-	struct back_group **groups;     /* by backend id; NULL: never used here */
+	struct rate_table *rates;   /* shared by all workers */
+	struct back_group **groups; /* by backend id; NULL: never used here */
 	unsigned n_groups;
-	struct wait_queue *queues;      /* service index * N_COLORS + color */
+	struct wait_queue *queues; /* service index * N_COLORS + color */
 	struct slab exchanges;
-	struct fields scratch;          /* response fields while they are rewritten */
+	struct fields scratch; /* response fields while they are rewritten */
 	struct arena scratch_arena;
-	struct ring *access;            /* NULL: access log off */
+	struct ring *access; /* NULL: access log off */
 	enum log_format access_format;
-	char *line;                     /* RING_LINE_MAX bytes to format into */
-	char wall_text[40];             /* of wall_second */
+	char *line;         /* RING_LINE_MAX bytes to format into */
+	char wall_text[40]; /* of wall_second */
 	int64_t wall_second;
 	struct counters counters;
 	const char *const *maintenance_pages; /* by service index: page text or NULL */
-	unsigned n_exchanges;           /* under way */
+	unsigned n_exchanges;                 /* under way */
 	void (*client_gone)(struct engine *, struct front_conn *); /* the worker's */
 };
 

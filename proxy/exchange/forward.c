@@ -21,7 +21,7 @@ id_valid(struct text t)
 		char c = t.p[i];
 
 		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		        c == '-' || c == '_' || c == '.'))
+			c == '-' || c == '_' || c == '.'))
 			return false;
 	}
 	return true;
@@ -147,7 +147,8 @@ forwarded_element(struct arena *a, const struct exchange *x)
 static void
 add(struct head *h, struct arena *a, enum field_id id, struct text value)
 {
-	fields_add(&h->fields, a, id, (struct text){field_table[id].name, field_table[id].n}, value);
+	fields_add(
+	    &h->fields, a, id, (struct text){field_table[id].name, field_table[id].n}, value);
 }
 
 /* Never sent on as it came: rewritten below, or a secret between tester and teal. */
@@ -183,11 +184,14 @@ forward_via(struct exchange *x, const struct head *from, struct head *to, struct
 	if (name[0] == '\0')
 		return;
 	/* RFC 9110 7.6.3: received-protocol and pseudonym, appended */
-	n = snprintf(text, sizeof(text), "%s %.250s", from->h2 ? "2" : from->minor == 0 ? "1.0" : "1.1",
+	n = snprintf(text, sizeof(text), "%s %.250s",
+	    from->h2           ? "2"
+	    : from->minor == 0 ? "1.0"
+			       : "1.1",
 	    name);
 	add(to, a, F_VIA,
 	    joined(a, collected(a, &from->fields, F_VIA), ", ",
-	        (struct text){arena_copy(a, text, (size_t)n), (size_t)n}));
+		(struct text){arena_copy(a, text, (size_t)n), (size_t)n}));
 }
 
 void
@@ -209,17 +213,20 @@ forward_request(struct exchange *x)
 	}
 	add(to, a, F_X_FORWARDED_FOR,
 	    believe ? joined(a, collected(a, &from->fields, F_X_FORWARDED_FOR), ", ", client)
-	            : client);
+		    : client);
 	f = believe ? fields_find(&from->fields, F_X_FORWARDED_PROTO) : NULL;
 	add(to, a, F_X_FORWARDED_PROTO,
-	    f != NULL ? f->value : x->fc->tls ? TEXT("https") : TEXT("http"));
+	    f != NULL    ? f->value
+	    : x->fc->tls ? TEXT("https")
+			 : TEXT("http"));
 	f = believe ? fields_find(&from->fields, F_X_FORWARDED_HOST) : NULL;
 	if (f != NULL || from->authority.n != 0)
 		add(to, a, F_X_FORWARDED_HOST, f != NULL ? f->value : from->authority);
 	if (x->engine->config->forward.forwarded)
 		add(to, a, F_FORWARDED,
-		    joined(a, believe ? collected(a, &from->fields, F_FORWARDED) : (struct text){"", 0},
-		        ", ", forwarded_element(a, x)));
+		    joined(a,
+			believe ? collected(a, &from->fields, F_FORWARDED) : (struct text){"", 0},
+			", ", forwarded_element(a, x)));
 	add(to, a, F_X_REQUEST_ID, (struct text){x->id, x->id_length});
 	forward_via(x, from, to, a);
 }
@@ -246,7 +253,8 @@ apply_rules(struct exchange *x, const struct header_rules *rules, struct head *h
 			}
 		}
 		if (rule->action != HEADER_REMOVE && !barred)
-			fields_add(&h->fields, a, id, name, (struct text){rule->value, strlen(rule->value)});
+			fields_add(&h->fields, a, id, name,
+			    (struct text){rule->value, strlen(rule->value)});
 	}
 }
 
@@ -256,8 +264,9 @@ add_split_cookie(struct exchange *x, struct head *h, struct arena *a)
 {
 	const struct split_config *split = &x->service->config->split;
 	char text[512];
-	int n = snprintf(text, sizeof(text), "%.200s=%s; Path=/; Max-Age=%lld; HttpOnly; SameSite=Lax%s",
-	    split->cookie, x->split_token, (long long)(split->cookie_max_age_ms / 1000),
+	int n = snprintf(text, sizeof(text),
+	    "%.200s=%s; Path=/; Max-Age=%lld; HttpOnly; SameSite=Lax%s", split->cookie,
+	    x->split_token, (long long)(split->cookie_max_age_ms / 1000),
 	    x->fc->tls ? "; Secure" : "");
 
 	ENSURE(n > 0 && (size_t)n < sizeof(text));

@@ -16,8 +16,8 @@ look_again(struct wait_queue *q)
 	while ((x = TAILQ_FIRST(&q->list)) != NULL && exchange_assign(x))
 		ENSURE(TAILQ_FIRST(&q->list) != x);
 	if (x != NULL && !timeout_armed(&q->timer))
-		timeout_set(&q->engine->turn->wheel, &q->timer, q->engine->turn->now_ms,
-		    WHEEL_TICK_MS);
+		timeout_set(
+		    &q->engine->turn->wheel, &q->timer, q->engine->turn->now_ms, WHEEL_TICK_MS);
 }
 
 static void
@@ -55,8 +55,8 @@ wait_enter(struct exchange *x)
 	x->state = X_WAITING;
 	TAILQ_INSERT_TAIL(&q->list, x, link);
 	if (!timeout_armed(&q->timer))
-		timeout_set(&x->engine->turn->wheel, &q->timer, x->engine->turn->now_ms,
-		    WHEEL_TICK_MS);
+		timeout_set(
+		    &x->engine->turn->wheel, &q->timer, x->engine->turn->now_ms, WHEEL_TICK_MS);
 	return true;
 }
 

@@ -11,8 +11,8 @@
 #define WEBSOCKET_KEY    24
 #define WEBSOCKET_ACCEPT 28
 
-void websocket_key(char key[WEBSOCKET_KEY + 1]);            /* random; never fails (ENSURE) */
+void websocket_key(char key[WEBSOCKET_KEY + 1]); /* random; never fails (ENSURE) */
 void websocket_accept(const char *key, size_t n, char accept[WEBSOCKET_ACCEPT + 1]);
-bool websocket_key_valid(const char *key, size_t n);       /* 16 bytes in base64 */
+bool websocket_key_valid(const char *key, size_t n); /* 16 bytes in base64 */
 
 #endif

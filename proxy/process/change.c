@@ -16,7 +16,7 @@
 #include "proxy/process/control_private.h"
 
 struct pending {
-	struct round round;             /* first */
+	struct round round; /* first */
 	change_done *done;
 	void *arg;
 	struct change_result result;
@@ -42,7 +42,8 @@ stale(const struct service *s, const struct change *ch, change_done *done, void 
 
 	if (!ch->has_epoch || ch->if_epoch == epoch)
 		return false;
-	refuse(done, arg, 409, "stale-epoch", "the service is at epoch %llu, not %llu: somebody changed it",
+	refuse(done, arg, 409, "stale-epoch",
+	    "the service is at epoch %llu, not %llu: somebody changed it",
 	    (unsigned long long)epoch, (unsigned long long)ch->if_epoch);
 	return true;
 }
@@ -72,8 +73,8 @@ pending(change_done *done, void *arg)
 
 /* Writes what the fleet is now with this service's entry as given.  false: refused, already answered. */
 static bool
-durable(struct control *c, const struct service *s, enum color live, unsigned weight_bp, bool maintenance,
-    change_done *done, void *arg)
+durable(struct control *c, const struct service *s, enum color live, unsigned weight_bp,
+    bool maintenance, change_done *done, void *arg)
 {
 	struct state *state = calloc(1, sizeof(*state));
 	struct state_service *entry;
@@ -100,8 +101,8 @@ durable(struct control *c, const struct service *s, enum color live, unsigned we
 static void
 say(const struct service *s, const struct change *ch, const char *what)
 {
-	log_info("%s: %s (uid %u, pid %d%s%s)", s->config->name, what, (unsigned)ch->uid, (int)ch->pid,
-	    ch->reason[0] != '\0' ? ", reason: " : "", ch->reason);
+	log_info("%s: %s (uid %u, pid %d%s%s)", s->config->name, what, (unsigned)ch->uid,
+	    (int)ch->pid, ch->reason[0] != '\0' ? ", reason: " : "", ch->reason);
 }
 
 static bool
@@ -125,7 +126,8 @@ control_weight(struct control *c, struct service *s, unsigned weight_bp, const s
 	if (stale(s, ch, done, arg))
 		return;
 	if (weight_bp > 0 && !has_backends(s, service_candidate(s))) {
-		refuse(done, arg, 409, "no-backends", "%s has no backends: nothing to send %u.%02u %% to",
+		refuse(done, arg, 409, "no-backends",
+		    "%s has no backends: nothing to send %u.%02u %% to",
 		    color_name(service_candidate(s)), weight_bp / 100, weight_bp % 100);
 		return;
 	}
@@ -259,8 +261,8 @@ commit_pool(struct control *c, struct service *s, enum color color, struct memor
 
 /* Everybody in `addresses` into the pool.  false: answered. */
 static bool
-join(struct control *c, struct service *s, enum color color, const char *const *addresses, unsigned n,
-    change_done *done, void *arg)
+join(struct control *c, struct service *s, enum color color, const char *const *addresses,
+    unsigned n, change_done *done, void *arg)
 {
 	char err[256];
 
@@ -283,16 +285,16 @@ join(struct control *c, struct service *s, enum color color, const char *const *
 }
 
 void
-control_pool_set(struct control *c, struct service *s, enum color color, const char *const *addresses,
-    unsigned n, const struct change *ch, change_done *done, void *arg)
+control_pool_set(struct control *c, struct service *s, enum color color,
+    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
 {
 	struct memory before;
 
 	if (stale(s, ch, done, arg))
 		return;
 	if (n == 0 && (color == service_live(s) || service_weight(s) != 0)) {
-		refuse(done, arg, 409, "pool-in-use", "%s has traffic: it cannot be left without backends",
-		    color_name(color));
+		refuse(done, arg, 409, "pool-in-use",
+		    "%s has traffic: it cannot be left without backends", color_name(color));
 		return;
 	}
 	before = remember(&c->roster);
@@ -311,8 +313,8 @@ control_pool_set(struct control *c, struct service *s, enum color color, const c
 }
 
 void
-control_backend_add(struct control *c, struct service *s, enum color color, const char *const *addresses,
-    unsigned n, const struct change *ch, change_done *done, void *arg)
+control_backend_add(struct control *c, struct service *s, enum color color,
+    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
 {
 	struct memory before;
 
@@ -355,8 +357,8 @@ control_backend_remove(struct control *c, struct service *s, enum color color,
 		if (k == NULL || !k->member) {
 			go_back(&c->roster, &before);
 			forget(&before);
-			refuse(done, arg, 404, "unknown-backend", "%s is not in pool %s", addresses[i],
-			    color_name(color));
+			refuse(done, arg, 404, "unknown-backend", "%s is not in pool %s",
+			    addresses[i], color_name(color));
 			return;
 		}
 		k->member = false;
@@ -364,8 +366,8 @@ control_backend_remove(struct control *c, struct service *s, enum color color,
 	if (members(c, s, color) == 0 && (color == service_live(s) || service_weight(s) != 0)) {
 		go_back(&c->roster, &before);
 		forget(&before);
-		refuse(done, arg, 409, "pool-in-use", "%s has traffic: it cannot be left without backends",
-		    color_name(color));
+		refuse(done, arg, 409, "pool-in-use",
+		    "%s has traffic: it cannot be left without backends", color_name(color));
 		return;
 	}
 	commit_pool(c, s, color, &before, ch, "backends removed", done, arg);

@@ -20,9 +20,11 @@
 #include "proxy/process/control_private.h"
 #include "proxy/process/listen.h"
 
-#define RATE_SLOTS      (1u << 16)      /* clients that can have a rate bucket at a time */
-#define PAGE_BYTES_MAX  (4 * STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
-#define DRAIN_LOOK_MS   50
+#define RATE_SLOTS (1u << 16) /* clients that can have a rate bucket at a time */
+#define PAGE_BYTES_MAX                                                                             \
+	(4 *                                                                                       \
+	    STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
+#define DRAIN_LOOK_MS 50
 
 static int64_t
 clock_ms(clockid_t id)
@@ -208,7 +210,8 @@ stop(struct control *c)
 static bool
 quiet(struct control *c)
 {
-	return atomic_load(&c->edge.connections) == 0; /* those whose PROXY header is still to come, too */
+	return atomic_load(&c->edge.connections) ==
+	       0; /* those whose PROXY header is still to come, too */
 }
 
 static void
@@ -250,7 +253,8 @@ on_signal(evutil_socket_t number, short what, void *arg)
 		return;
 	}
 	if (number == SIGHUP) {
-		log_warn("SIGHUP: reloading is not in this version; restart to change the configuration");
+		log_warn("SIGHUP: reloading is not in this version; restart to change the "
+			 "configuration");
 		return;
 	}
 	if (c->interrupts++ > 0) {
@@ -342,7 +346,8 @@ make_edge(struct control *c, char *err, size_t err_size)
 	e->maintenance_pages = calloc(c->config->n_services + 1, sizeof(char *));
 	e->clients = clients_new();
 	e->rates = rate_new(RATE_SLOTS);
-	ENSURE(e->tls != NULL && e->maintenance_pages != NULL && e->clients != NULL && e->rates != NULL);
+	ENSURE(e->tls != NULL && e->maintenance_pages != NULL && e->clients != NULL &&
+	       e->rates != NULL);
 	if (load_certificates(c, err, err_size) == -1)
 		return -1;
 	return load_pages(c, err, err_size);
@@ -429,7 +434,8 @@ start_workers(struct control *c, char *err, size_t err_size)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &mine);
 	for (unsigned i = 0; i < c->n_workers; i++)
-		logger_add(c->logger, worker_access_ring(c->workers[i]), worker_log_ring(c->workers[i]));
+		logger_add(
+		    c->logger, worker_access_ring(c->workers[i]), worker_log_ring(c->workers[i]));
 	error = logger_start(c->logger);
 	for (unsigned i = 0; i < c->n_workers && error == 0; i++) {
 		error = worker_start(c->workers[i]);

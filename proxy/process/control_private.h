@@ -29,9 +29,9 @@ struct control {
 	bool draining, stopping;
 	int64_t drain_until_ms;
 	struct round drain_round;
-	unsigned interrupts;            /* a second one stops at once */
+	unsigned interrupts; /* a second one stops at once */
 	int64_t started_wall_ms;
-	bool refleet;                   /* names resolved anew: a new snapshot is due */
+	bool refleet; /* names resolved anew: a new snapshot is due */
 };
 
 /* Sends an order to every worker; done() when all have carried it out.  snapshot: for ORDER_ADOPT. */

@@ -22,7 +22,8 @@ fail(int fd, const struct listener_config *l, const char *what, char *err, size_
 
 /* A file that nobody answers behind is stale: left by a process that was killed. */
 static int
-remove_stale(const struct listener_config *l, const struct sockaddr_un *un, char *err, size_t err_size)
+remove_stale(
+    const struct listener_config *l, const struct sockaddr_un *un, char *err, size_t err_size)
 {
 	struct stat st;
 	int fd, taken;
@@ -89,8 +90,10 @@ taken(const struct addrinfo *a)
 static int
 open_tcp(const struct listener_config *l, bool ask_first, char *err, size_t err_size)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *all = NULL;
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+			    .ai_socktype = SOCK_STREAM,
+			    .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+			*all = NULL;
 	char port[8];
 	int fd, on = 1, off = 0, error;
 

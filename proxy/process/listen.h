@@ -9,7 +9,8 @@
  * spreads connections without a lock of ours.  A Unix socket cannot be: the first worker's is made (a stale file replaced, a live
  * one an error) and the others get a duplicate.  -1 with a sentence in err.
  */
-int listen_open(const struct listener_config *, unsigned index, int first, char *err, size_t err_size);
+int listen_open(
+    const struct listener_config *, unsigned index, int first, char *err, size_t err_size);
 /* Removes the file of a Unix socket. */
 void listen_unlink(const struct listener_config *);
 

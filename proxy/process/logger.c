@@ -15,20 +15,20 @@
 #include "proxy/process/logger.h"
 
 #define RINGS_MAX      2048
-#define PAUSE_MS       20               /* between looks when there was nothing */
+#define PAUSE_MS       20 /* between looks when there was nothing */
 #define WRITE_WAIT_MS  200
-#define COMPLAIN_EVERY 60               /* seconds between two words about the same trouble */
+#define COMPLAIN_EVERY 60 /* seconds between two words about the same trouble */
 
 struct logger {
 	char *path;
-	bool file;                      /* path is a file that can be reopened */
-	int fd;                         /* -1: access log off */
+	bool file; /* path is a file that can be reopened */
+	int fd;    /* -1: access log off */
 	struct ring *access[RINGS_MAX], *log[RINGS_MAX];
 	unsigned n_access, n_log;
 	_Atomic bool stopping, reopen;
 	_Atomic uint64_t lost;
 	time_t complained;
-	int given_up;                   /* descriptor + 1 */
+	int given_up; /* descriptor + 1 */
 	pthread_t thread;
 	bool started;
 };
@@ -135,7 +135,8 @@ write_out(struct logger *l, int fd, const char *p, size_t n, bool access)
 		errno = EAGAIN;
 		if (writable(l, fd, access))
 			done = write(fd, p, some);
-		if (done == -1 && (errno == EINTR || (errno == EAGAIN && l->given_up != fd + 1 && access)))
+		if (done == -1 &&
+		    (errno == EINTR || (errno == EAGAIN && l->given_up != fd + 1 && access)))
 			continue;
 		if (done <= 0) {
 			if (access) {

@@ -14,10 +14,11 @@ struct logger;
 
 /* access: path, "stdout" or "off".  NULL with a sentence in err when the file cannot be opened. */
 struct logger *logger_new(const char *access, char *err, size_t err_size);
-void logger_add(struct logger *, struct ring *access, struct ring *log); /* before logger_start; NULL allowed */
-int logger_start(struct logger *);      /* 0 or an errno value */
-void logger_reopen(struct logger *);    /* any thread; SIGUSR1 */
+void logger_add(
+    struct logger *, struct ring *access, struct ring *log); /* before logger_start; NULL allowed */
+int logger_start(struct logger *);                           /* 0 or an errno value */
+void logger_reopen(struct logger *);                         /* any thread; SIGUSR1 */
 uint64_t logger_lost(const struct logger *); /* access lines lost: full rings and failed writes */
-void logger_stop(struct logger *);      /* writes what is there, joins, frees */
+void logger_stop(struct logger *);           /* writes what is there, joins, frees */
 
 #endif

@@ -40,7 +40,8 @@ versions(void)
 	printf("libevent %s\n", event_get_version());
 	printf("nghttp2 %s\n", nghttp2_version(0)->version_str);
 	printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
-	printf("llhttp %d.%d.%d\n", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
+	printf(
+	    "llhttp %d.%d.%d\n", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
 	printf("%s\n", config_library());
 	printf("jansson %s\n", jansson_version_str());
 }
@@ -59,7 +60,8 @@ raise_file_limit(const struct config *config)
 		setrlimit(RLIMIT_NOFILE, &r);
 	}
 	if (r.rlim_cur < want)
-		log_warn("open files are limited to %llu; %u connections may need %llu: raise LimitNOFILE",
+		log_warn("open files are limited to %llu; %u connections may need %llu: raise "
+			 "LimitNOFILE",
 		    (unsigned long long)r.rlim_cur, config->limits.connections,
 		    (unsigned long long)want);
 }

@@ -257,7 +257,8 @@ outcomes(const struct scrape *m)
 static void
 retries(const struct scrape *m)
 {
-	family(m, "teal_retries_total", "counter", "Requests that took more than one try, by how they ended.");
+	family(m, "teal_retries_total", "counter",
+	    "Requests that took more than one try, by how they ended.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++) {
 		const struct service *s = &m->fleet->services[i];
 

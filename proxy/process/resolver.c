@@ -16,24 +16,27 @@
 struct resolver {
 	struct mailbox mailbox;
 	pthread_t thread;
-	bool stop;                      /* the resolver thread's */
-	pthread_mutex_t lock;           /* of: */
-	bool abandoned;                 /* nobody is there any more to be answered */
+	bool stop;            /* the resolver thread's */
+	pthread_mutex_t lock; /* of: */
+	bool abandoned;       /* nobody is there any more to be answered */
 	struct letter stop_letter;
 };
 
 void
 resolve_now(struct lookup *l)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_NUMERICSERV}, *all = NULL;
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+			    .ai_socktype = SOCK_STREAM,
+			    .ai_flags = AI_NUMERICSERV},
+			*all = NULL;
 	char port[8];
 	int error;
 
 	snprintf(port, sizeof(port), "%u", l->port);
 	error = getaddrinfo(l->host, port, &hints, &all);
 	l->error = error != 0 ? gai_strerror(error) : NULL;
-	for (struct addrinfo *a = all; a != NULL && l->target.n < TARGET_ADDRESSES; a = a->ai_next) {
+	for (struct addrinfo *a = all; a != NULL && l->target.n < TARGET_ADDRESSES;
+	     a = a->ai_next) {
 		memcpy(&l->target.at[l->target.n].address, a->ai_addr, a->ai_addrlen);
 		l->target.at[l->target.n++].length = a->ai_addrlen;
 	}

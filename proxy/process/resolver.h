@@ -11,20 +11,21 @@
 struct resolver;
 
 struct lookup {
-	struct letter letter;           /* first */
+	struct letter letter; /* first */
 	char host[256];
 	uint16_t port;
-	unsigned backend;               /* id, for who asked */
+	unsigned backend; /* id, for who asked */
 	struct mailbox *reply_to;
-	void (*replied)(struct letter *, void *receiver); /* receives the lookup back, and frees it */
-	const char *error;              /* NULL: resolved; a static sentence */
+	void (*replied)(
+	    struct letter *, void *receiver); /* receives the lookup back, and frees it */
+	const char *error;                    /* NULL: resolved; a static sentence */
 	unsigned n;
-	struct target target;           /* only n and at[] are filled */
+	struct target target; /* only n and at[] are filled */
 };
 
-struct resolver *resolver_new(void);    /* NULL with errno */
+struct resolver *resolver_new(void); /* NULL with errno */
 void resolver_ask(struct resolver *, struct lookup *);
-void resolver_free(struct resolver *);  /* waits for the lookup under way, at most 2 s */
+void resolver_free(struct resolver *); /* waits for the lookup under way, at most 2 s */
 /* The same at once, for the start; literals never block. */
 void resolve_now(struct lookup *);
 

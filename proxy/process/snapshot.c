@@ -55,7 +55,8 @@ roster_backend(struct roster *r, unsigned service, enum color color, const char 
 	if (k != NULL)
 		return k;
 	if (r->n_backends == BACKEND_IDS_MAX) {
-		snprintf(err, err_size, "more than %d backend addresses since the start: restart teal",
+		snprintf(err, err_size,
+		    "more than %d backend addresses since the start: restart teal",
 		    BACKEND_IDS_MAX);
 		return NULL;
 	}
@@ -99,7 +100,8 @@ fill_pool(struct roster *r, unsigned service, enum color color, const struct sta
 	struct known_backend *k;
 
 	for (size_t i = 0; i < pool->n_backends; i++) {
-		k = roster_backend(r, service, color, pool->backends[i].address.text, err, err_size);
+		k = roster_backend(
+		    r, service, color, pool->backends[i].address.text, err, err_size);
 		if (k == NULL)
 			return -1;
 		k->weight = pool->backends[i].weight;
@@ -186,7 +188,7 @@ roster_init(struct roster *r, const struct config *config, unsigned n_workers,
 			return -1;
 		for (unsigned c = 0; c < N_COLORS; c++) {
 			if (fill_pool(r, i, (enum color)c, saved != NULL ? &saved->pools[c] : NULL,
-			        err, err_size) == -1)
+				err, err_size) == -1)
 				return -1;
 		}
 	}
@@ -253,8 +255,8 @@ make_pool(struct roster *r, struct snapshot *s, unsigned service, enum color col
 			    (int)k->backup != backup)
 				continue;
 			s->targets[i] = k->target;
-			pool->members[pool->n_members++] = (struct member){
-			    &k->backend, &s->targets[i], k->weight, k->backup};
+			pool->members[pool->n_members++] =
+			    (struct member){&k->backend, &s->targets[i], k->weight, k->backup};
 			pool->n_primary += !backup;
 		}
 	}

@@ -11,7 +11,7 @@
 
 #include "config/config.h"
 
-struct state_pool {                     /* runtime changes to a pool; n == 0 and !changed: as configured */
+struct state_pool { /* runtime changes to a pool; n == 0 and !changed: as configured */
 	bool changed;
 	struct string_list backends;
 	struct string_list drained;

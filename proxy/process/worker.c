@@ -31,11 +31,11 @@
 #define ACCESS_RING_BYTES ((size_t)1 << 22)
 #define LOG_RING_BYTES    ((size_t)1 << 16)
 #define ACCEPTS_PER_WAKE  64
-#define ACCEPT_PAUSE_MS   100           /* out of descriptors: look again then */
+#define ACCEPT_PAUSE_MS   100 /* out of descriptors: look again then */
 
 struct acceptor {
 	struct worker *worker;
-	unsigned index;                 /* of the listener */
+	unsigned index; /* of the listener */
 	int fd;
 	unsigned backlog;
 	struct event event;
@@ -43,7 +43,7 @@ struct acceptor {
 };
 
 struct worker {
-	struct engine engine;           /* first */
+	struct engine engine; /* first */
 	struct turn turn;
 	struct edge *edge;
 	pthread_t thread;
@@ -52,7 +52,7 @@ struct worker {
 	bool ticking;
 	struct acceptor *acceptors;
 	LIST_HEAD(, client) clients;
-	struct door_list doors;         /* PROXY headers being read */
+	struct door_list doors; /* PROXY headers being read */
 	_Atomic uint64_t n_clients;
 	struct ring access_ring, log_ring;
 	struct worker_counters counters;
@@ -113,8 +113,8 @@ keep_ticking(struct worker *w)
 static void
 set(_Atomic uint64_t *c, int64_t by)
 {
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + (uint64_t)by,
-	    memory_order_relaxed);
+	atomic_store_explicit(
+	    c, atomic_load_explicit(c, memory_order_relaxed) + (uint64_t)by, memory_order_relaxed);
 }
 
 static void
@@ -137,7 +137,8 @@ client_gone(struct engine *e, struct front_conn *fc)
 	const struct conn *conn = &fc->conn;
 
 	if (fc->tls)
-		set(conn->established ? &w->counters.handshakes_ok : &w->counters.handshakes_failed, 1);
+		set(conn->established ? &w->counters.handshakes_ok : &w->counters.handshakes_failed,
+		    1);
 	if (fc->tls && conn->established && fc->resumed)
 		set(&w->counters.resumed, 1);
 	if (fc->glitched)
@@ -199,8 +200,8 @@ worker_admit(struct worker *w, unsigned listener, int fd, const uint8_t address[
 	const struct config *config = w->edge->config;
 	const struct front_limits *limits = &config->limits;
 	struct client *c;
-	bool per_client = limits->connections_per_client != 0 &&
-	    !network_list_has(&limits->exempt, address);
+	bool per_client =
+	    limits->connections_per_client != 0 && !network_list_has(&limits->exempt, address);
 
 	if (per_client &&
 	    !clients_enter(w->edge->clients, address, limits->connections_per_client)) {
@@ -241,8 +242,7 @@ accepted(struct acceptor *a, int fd, const struct sockaddr_storage *ss)
 	const struct listener_config *l = &w->edge->config->listeners[a->index];
 	uint8_t address[16];
 	uint16_t port;
-	uint32_t open =
-	    atomic_fetch_add_explicit(&w->edge->connections, 1, memory_order_relaxed);
+	uint32_t open = atomic_fetch_add_explicit(&w->edge->connections, 1, memory_order_relaxed);
 
 	map_address(address, &port, ss);
 	if (open >= w->edge->config->limits.connections ||
@@ -284,8 +284,8 @@ accept_some(struct acceptor *a)
 	for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
 		struct sockaddr_storage ss = {0};
 		socklen_t n = sizeof(ss);
-		int fd = accept4(a->fd, (struct sockaddr *)(void *)&ss, &n,
-		    SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(
+		    a->fd, (struct sockaddr *)(void *)&ss, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd != -1) {
 			accepted(a, fd, &ss);
@@ -438,7 +438,7 @@ run(void *arg)
 
 	log_thread_ring(&w->log_ring);
 	while (!w->stopping || atomic_load(&w->n_clients) != 0 ||
-	    back_open_connections(&w->engine) != 0) {
+	       back_open_connections(&w->engine) != 0) {
 		event_base_loop(w->base, EVLOOP_ONCE | (more ? EVLOOP_NONBLOCK : 0));
 		more = turn_end(&w->turn);
 		w->turn.stale = true;

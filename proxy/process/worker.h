@@ -20,7 +20,7 @@ struct worker;
 /* What all workers share; made by control before the first starts. */
 struct edge {
 	const struct config *config;
-	struct tls_server **tls;        /* by listener index; NULL: clear text */
+	struct tls_server **tls; /* by listener index; NULL: clear text */
 	struct clients *clients;
 	struct rate_table *rates;
 	const char **maintenance_pages; /* by service index */
@@ -29,7 +29,7 @@ struct edge {
 	bool access_log;
 };
 
-struct worker_counters {                /* written by the worker, read by control */
+struct worker_counters { /* written by the worker, read by control */
 	_Atomic uint64_t accepted, refused;
 	_Atomic uint64_t handshakes_ok, handshakes_failed, resumed;
 	_Atomic uint64_t glitches_closed;
@@ -44,11 +44,11 @@ struct round {
 
 enum order_kind { ORDER_ADOPT, ORDER_BARRIER, ORDER_DRAIN, ORDER_STOP };
 struct order {
-	struct letter letter;           /* first */
+	struct letter letter; /* first */
 	enum order_kind kind;
 	struct worker *worker;
-	struct snapshot *snapshot;      /* ORDER_ADOPT; a holder is counted by the sender */
-	struct round *round;            /* may be NULL */
+	struct snapshot *snapshot; /* ORDER_ADOPT; a holder is counted by the sender */
+	struct round *round;       /* may be NULL */
 };
 
 /* On the worker's thread: the letter's deliver function; and on control's, when it comes back (control.c). */
@@ -57,8 +57,8 @@ void order_done(struct letter *, void *control);
 
 /* listeners: fds by listener index, bound and listening; the worker closes them. NULL with errno. */
 struct worker *worker_new(struct edge *, unsigned index, const int *listeners, struct snapshot *);
-int worker_start(struct worker *);      /* 0 or an errno value */
-void worker_join(struct worker *);      /* after ORDER_STOP */
+int worker_start(struct worker *); /* 0 or an errno value */
+void worker_join(struct worker *); /* after ORDER_STOP */
 void worker_free(struct worker *);
 
 struct mailbox *worker_mailbox(struct worker *);
