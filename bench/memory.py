@@ -19,7 +19,7 @@ import time
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 # HEADERS, END_STREAM | END_HEADERS, stream 1: :method GET, :scheme https, :path /, :authority localhost
-REQUEST_H2 = bytes.fromhex("00000d010500000001") + b"\x82\x87\x84\x01\x09localhost"[:13]
+REQUEST_H2 = bytes.fromhex("00000e010500000001") + b"\x82\x87\x84\x01\x09localhost"
 REQUEST_H1 = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -32,7 +32,7 @@ struct chunk_pool {
 	unsigned keep;
 	unsigned in_use;
 	bool closed; /* chunk_pool_free() came while chunks were in use */
-	size_t bytes;
+	size_t bytes, busy;
 	struct slab segments;
 };
 
@@ -87,6 +87,12 @@ chunk_pool_bytes(const struct chunk_pool *pool)
 	return pool->bytes;
 }
 
+size_t
+chunk_pool_busy(const struct chunk_pool *pool)
+{
+	return pool->busy;
+}
+
 struct chunk *
 chunk_new(struct chunk_pool *pool, size_t at_least)
 {
@@ -115,6 +121,7 @@ chunk_new(struct chunk_pool *pool, size_t at_least)
 	c->used = 0;
 	c->next_free = NULL;
 	pool->in_use++;
+	pool->busy += c->size;
 	return c;
 }
 
@@ -138,6 +145,7 @@ chunk_unref(struct chunk *c)
 	struct chunk_pool *pool = c->pool;
 
 	pool->in_use--;
+	pool->busy -= c->size;
 	if (c->kind < N_POOLED && pool->n_free[c->kind] < pool->keep) {
 		c->next_free = pool->free[c->kind];
 		pool->free[c->kind] = c;

@@ -36,6 +36,7 @@ struct chunk {
 struct chunk_pool *chunk_pool_new(unsigned keep);
 void chunk_pool_free(struct chunk_pool *);
 size_t chunk_pool_bytes(const struct chunk_pool *); /* memory held, free and in use */
+size_t chunk_pool_busy(const struct chunk_pool *);  /* memory in use */
 struct chunk *chunk_new(struct chunk_pool *, size_t at_least);
 struct chunk *chunk_ref(struct chunk *);
 void chunk_unref(struct chunk *); /* NULL allowed */

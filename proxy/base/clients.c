@@ -27,6 +27,16 @@ struct clients {
 	struct shard shards[SHARDS];
 };
 
+void
+client_prefix(uint8_t out[16], const uint8_t address[16])
+{
+	static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+	memcpy(out, address, 16);
+	if (memcmp(address, mapped, sizeof(mapped)) != 0)
+		memset(out + 8, 0, 8);
+}
+
 struct clients *
 clients_new(void)
 {
@@ -70,13 +80,17 @@ find(struct shard *s, uint64_t hash, const uint8_t address[16])
 }
 
 bool
-clients_enter(struct clients *c, const uint8_t address[16], unsigned max)
+clients_enter(struct clients *c, const uint8_t full[16], unsigned max)
 {
-	uint64_t hash = hash_sip(c->key, address, 16);
-	struct shard *s = &c->shards[hash % SHARDS];
+	uint8_t address[16];
+	struct shard *s;
 	struct entry **e;
+	uint64_t hash;
 	bool ok = true;
 
+	client_prefix(address, full);
+	hash = hash_sip(c->key, address, 16);
+	s = &c->shards[hash % SHARDS];
 	pthread_mutex_lock(&s->lock);
 	e = find(s, hash, address);
 	if (*e == NULL) {
@@ -93,12 +107,16 @@ clients_enter(struct clients *c, const uint8_t address[16], unsigned max)
 }
 
 void
-clients_leave(struct clients *c, const uint8_t address[16])
+clients_leave(struct clients *c, const uint8_t full[16])
 {
-	uint64_t hash = hash_sip(c->key, address, 16);
-	struct shard *s = &c->shards[hash % SHARDS];
+	uint8_t address[16];
+	struct shard *s;
 	struct entry **e, *dead;
+	uint64_t hash;
 
+	client_prefix(address, full);
+	hash = hash_sip(c->key, address, 16);
+	s = &c->shards[hash % SHARDS];
 	pthread_mutex_lock(&s->lock);
 	e = find(s, hash, address);
 	ENSURE(*e != NULL && (*e)->n > 0);

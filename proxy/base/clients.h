@@ -10,6 +10,10 @@
 
 struct clients;
 
+/* Whom limits count as one client: a v4 address, or a v6 /64, since one host may use all of its own (RFC 8981).
+ * Both 16 bytes, v4 mapped. */
+void client_prefix(uint8_t out[16], const uint8_t address[16]);
+
 struct clients *clients_new(void); /* NULL: out of memory */
 void clients_free(struct clients *);
 /* Counts one more, unless `max` are there already (then false). address: 16 bytes, v4 mapped. */

@@ -20,6 +20,7 @@
 #define BACK_H1_MAGIC   0xbac17411u
 #define STATUS_LINE_MAX 2048
 #define HEAD_SLACK      1024 /* blanks and line ends of a head that is within its limits as decoded */
+#define BUSY_BYTES      ((size_t)1 << 23) /* of the worker's chunks: the first read takes a small one */
 
 static struct back_h1 *
 of_stream(struct stream *s)
@@ -493,6 +494,7 @@ static const struct stream_verbs verbs = {
     .send_body = send_body,
     .send_trailers = send_trailers,
     .consumed = h1_consumed,
+    .hold = h1_hold,
     .reset = reset,
 };
 
@@ -557,5 +559,6 @@ back_h1_open(struct back_conn *bc)
 	b->interim = 0;
 	b->sent = 0;
 	b->h.open = true;
+	bc->conn.in_small = chunk_pool_busy(bc->conn.turn->chunks) > BUSY_BYTES;
 	return &b->h.stream;
 }

@@ -132,6 +132,7 @@ static const struct stream_verbs verbs = {
     .send_body = h2_send_body,
     .send_trailers = h2_send_trailers,
     .consumed = h2_consumed,
+    .hold = h2_hold,
     .reset = reset,
 };
 
@@ -186,6 +187,16 @@ submit_held(struct back_h2 *b)
 	}
 }
 
+/* Until our SETTINGS are acknowledged nghttp2 takes windows for larger than they are. */
+static void
+widen_all(struct back_h2 *b)
+{
+	struct h2_stream *s;
+
+	for (s = LIST_FIRST(&b->h2.streams); s != NULL; s = LIST_NEXT(s, link))
+		h2_widen(s);
+}
+
 static void
 frame(struct h2 *h2, const nghttp2_frame *fr)
 {
@@ -193,8 +204,10 @@ frame(struct h2 *h2, const nghttp2_frame *fr)
 
 	switch (fr->hd.type) {
 	case NGHTTP2_SETTINGS:
-		if ((fr->hd.flags & NGHTTP2_FLAG_ACK) != 0)
+		if ((fr->hd.flags & NGHTTP2_FLAG_ACK) != 0) {
+			widen_all(b);
 			break;
+		}
 		b->settings_seen = true;
 		b->available_due = true; /* its MAX_CONCURRENT_STREAMS may have risen */
 		submit_held(b);
@@ -279,6 +292,8 @@ back_h2_open(struct back_conn *back)
 	CHECK_MAGIC(b, BACK_H2_MAGIC);
 	s = h2_stream_new(&b->h2, &verbs);
 	s->reused = back->served > 0;
+	s->window = H2_FIRST_WINDOW;
+	s->window_max = H2_STREAM_WINDOW;
 	s->rx_mark = b->h2.watch.total;
 	back->n_streams++;
 	back->served++;
@@ -352,7 +367,7 @@ back_h2_begin(struct back_conn *back)
 {
 	const nghttp2_settings_entry settings[] = {
 	    {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
-	    {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)H2_STREAM_WINDOW},
+	    {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)H2_FIRST_WINDOW},
 	    {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)back->header_bytes},
 	};
 	nghttp2_option *option = h2_option_new(BACK_GLITCHES, BACK_GLITCHES_PER_SECOND);

@@ -245,20 +245,21 @@ make_room(struct conn *c)
 	size_t unread = c->in_end - c->in_at;
 	size_t limit = c->in_max > unread ? c->in_max - unread : 0;
 	size_t least = limit < READ_ROOM ? limit : READ_ROOM;
+	size_t usual = c->in_small ? CHUNK_SMALL : CHUNK_LARGE;
 
 	if (c->in == NULL) {
-		c->in = chunk_new(c->turn->chunks, CHUNK_LARGE);
+		c->in = chunk_new(c->turn->chunks, usual);
 		c->in_at = c->in_end = 0;
 	} else if (unread == 0 && c->in->refs == 1) {
 		c->in_at = c->in_end = 0;
 		c->in->used = 0;
 	} else if (c->in->size - c->in_end < least) {
 		/* doubled, so that what is copied stays in proportion to what is read */
-		size_t size = unread + (unread > least ? unread : least);
+		size_t size = unread == 0 ? usual : unread + (unread > least ? unread : least);
 
 		if (size > c->in_max)
 			size = c->in_max;
-		move_unread(c, size > CHUNK_LARGE ? size : CHUNK_LARGE);
+		move_unread(c, size > usual ? size : usual);
 	}
 	size_t room = c->in->size - c->in_end;
 	return room < limit ? room : limit;

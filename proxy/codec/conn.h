@@ -79,6 +79,7 @@ struct conn {
 	bool blocked;          /* IO_AGAIN came and readiness to write not since */
 	bool eof_told;         /* codec->eof was called */
 	bool shut, shut_done;  /* half-close wanted, done */
+	bool in_small;         /* the codec: read into small chunks, what comes may lie for long */
 	bool lingering;        /* all is out, FIN is sent; reading away what still comes */
 	size_t lingered;       /* bytes read away */
 	enum outcome lost_why;

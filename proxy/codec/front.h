@@ -44,6 +44,8 @@ struct front_conn {
 	bool resumed;                   /* a TLS session was; set by front.c */
 	bool glitched;                  /* the budget of useless work was spent; set by front_glitch() */
 	unsigned n_streams;             /* requests under way */
+	size_t queued;                  /* the exchanges': body bytes given to its streams and not drained */
+	bool pressed;                   /* that stood above limits->queued_bytes, and still does above half of it */
 	struct budget glitches;         /* useless work, see front_glitch() */
 	struct timeout timer;           /* the codec's: header, idle, drain, as its state says */
 	void *owner;                    /* the worker's */

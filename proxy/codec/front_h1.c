@@ -445,6 +445,7 @@ static const struct stream_verbs verbs = {
     .send_body = h1_send_body,
     .send_trailers = h1_send_trailers,
     .consumed = h1_consumed,
+    .hold = h1_hold,
     .reset = reset,
 };
 

@@ -2,7 +2,7 @@
  * The client's side of HTTP/2: a server session.
  *
  *   HEADERS --> front_h2_request --> handler->request | refused
- *   verbs   --> submit_response, DATA, trailers --> END_STREAM [--> RST_STREAM NO_ERROR, early response]
+ *   verbs   --> submit_response, DATA, trailers --> END_STREAM [--> lingering, early response]
  *
  *   drain:  GOAWAY(2^31-1) + PING --ack or 1 s--> GOAWAY(last id) --last stream ended--> close
  *
@@ -115,6 +115,7 @@ static const struct stream_verbs verbs = {
     .send_body = h2_send_body,
     .send_trailers = h2_send_trailers,
     .consumed = h2_consumed,
+    .hold = h2_hold,
     .reset = reset,
 };
 
@@ -152,13 +153,12 @@ request(struct h2_stream *s, bool end)
 	front->handler->refused(front, &s->stream, head, why);
 }
 
-/* RFC 9113 8.1: the answer is complete, the rest of the request is not wanted. */
+/* The answer is complete, the rest of the request is not wanted. */
 static void
 end_out(struct h2_stream *s)
 {
-	if (s->end_in || s->tunnel)
-		return;
-	h2_reset(s, NGHTTP2_NO_ERROR);
+	if (!s->end_in && !s->tunnel)
+		front_h2_linger(s);
 }
 
 static enum outcome

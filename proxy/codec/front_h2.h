@@ -29,6 +29,7 @@ struct front_h2 {
 	bool final_goaway;          /* GOAWAY with the last id is queued: no new streams */
 	struct timeout drain_timer; /* first GOAWAY -> second, when the PING is not answered */
 	struct timeout slow_timer;  /* looks at blocked streams, armed only while there are any */
+	struct timeout linger_timer; /* ends the streams that linger, armed likewise */
 };
 
 static inline struct front_h2 *
@@ -47,6 +48,8 @@ enum outcome front_h2_request(struct h2_stream *, struct head *, bool end);
 void front_h2_time_begin(struct front_h2 *);
 void front_h2_time_settle(struct front_h2 *); /* arms what the state asks for */
 void front_h2_time_fini(struct front_h2 *);
+/* The stream is answered and its request has not ended: what still comes is discarded, for a while. */
+void front_h2_linger(struct h2_stream *);
 void front_h2_final_goaway(struct front_h2 *);
 
 #endif

@@ -4,16 +4,18 @@
  *   WAIT_FIRST   header_ms from the beginning to the first complete request (attack 18)
  *   WAIT_BLOCK   header_ms from a header block's first byte to its last (attacks 11, 18)
  *   WAIT_IDLE    idle_ms without a stream, then a graceful end
- *   slow look    a stream that has output waiting, a window that will not take it and less than 1 KiB
- *                of progress in 10 s is reset (attack 1, data dribble, CVE-2019-9511)
+ *   slow look    a stream that has output waiting and a window that will not take it is reset after send_ms
+ *                without any progress, or 10 s with less than 1 KiB (attack 1, data dribble, CVE-2019-9511)
+ *   lingering    a stream answered before its request had ended has LINGER_MS to end it
  *
  * Owner: front_h2.  Thread: the worker's.
  */
 #include "proxy/codec/front_h2.h"
 
 #define SLOW_LOOK_MS 5000
-#define SLOW_LOOKS   3U /* the first marks, the next two must see progress */
+#define SLOW_MS      10000
 #define SLOW_BYTES   1024U
+#define LINGER_MS    1000
 
 static struct turn *
 turn_of(const struct front_h2 *f)
@@ -59,17 +61,32 @@ window_shut(const struct front_h2 *f, const struct h2_stream *s, bool conn_shut)
 				(int32_t)SLOW_BYTES;
 }
 
+/* A client that reads nothing may be a paused player: it has send_ms.  One that keeps on reading hardly anything is not. */
+static bool
+too_slow(const struct front_h2 *f, struct h2_stream *s)
+{
+	int64_t now_ms = turn_of(f)->now_ms;
+
+	if (s->slow_ms == 0 || s->bytes_framed - s->slow_mark >= SLOW_BYTES) {
+		s->slow_mark = s->bytes_framed;
+		s->slow_ms = now_ms;
+	}
+	if (s->still_ms == 0 || s->bytes_framed != s->still_mark) {
+		s->still_mark = s->bytes_framed;
+		s->still_ms = now_ms;
+	}
+	return now_ms - s->still_ms >= f->front->timeouts->send_ms ||
+	       (now_ms - s->slow_ms >= SLOW_MS && now_ms == s->still_ms);
+}
+
 static void
 look_at(struct front_h2 *f, struct h2_stream *s, bool conn_shut)
 {
-	bool moved = s->bytes_framed - s->slow_mark >= SLOW_BYTES;
-
-	if (buf_bytes(&s->out) == 0 || moved || !window_shut(f, s, conn_shut)) {
-		s->slow_mark = s->bytes_framed;
-		s->slow_looks = buf_bytes(&s->out) > 0;
+	if (buf_bytes(&s->out) == 0 || !window_shut(f, s, conn_shut)) {
+		s->slow_ms = s->still_ms = 0;
 		return;
 	}
-	if (++s->slow_looks < SLOW_LOOKS)
+	if (!too_slow(f, s))
 		return;
 	s->discard = true;
 	h2_drop_queue(s);
@@ -93,6 +110,62 @@ slow_fired(struct timeout *t)
 		look_at(f, s, conn_shut);
 	}
 	h2_settle(&f->h2);
+}
+
+/* Twice in the time the client has, so that it is over by at most half. */
+static int64_t
+look_ms(const struct front_h2 *f)
+{
+	int64_t half_ms = f->front->timeouts->send_ms / 2;
+
+	return half_ms < SLOW_LOOK_MS ? half_ms : SLOW_LOOK_MS;
+}
+
+/* --- answered early ------------------------------------------------------------------- */
+
+/*
+ * RFC 9113 8.1 allows RST_STREAM NO_ERROR behind the answer at once, but clients that are still sending then see
+ * their stream closed before they have read the answer.  What they send meanwhile is what their window has: nothing
+ * is added to it.
+ */
+void
+front_h2_linger(struct h2_stream *s)
+{
+	struct front_h2 *f = front_h2_of(s->h2);
+	struct turn *turn = turn_of(f);
+
+	s->linger_ms = turn->now_ms + LINGER_MS;
+	f->h2.watch.resets_due++;
+	if (!timeout_armed(&f->linger_timer))
+		timeout_set(&turn->wheel, &f->linger_timer, turn->now_ms, LINGER_MS);
+	h2_stream_close(s, OUTCOME_OK);
+	h2_detach(s);
+	arena_fini(&s->stream.arena); /* the exchange was the last to look */
+}
+
+static void
+linger_fired(struct timeout *t)
+{
+	struct front_h2 *f = CONTAINER_OF(t, struct front_h2, linger_timer);
+	struct turn *turn = turn_of(f);
+	int64_t next_ms = INT64_MAX;
+	struct h2_stream *s;
+
+	CHECK_MAGIC(f, FRONT_H2_MAGIC);
+	if (f->h2.ended)
+		return;
+	for (s = LIST_FIRST(&f->h2.streams); s != NULL; s = LIST_NEXT(s, link)) {
+		if (s->linger_ms == 0)
+			continue;
+		if (s->linger_ms > turn->now_ms) {
+			next_ms = s->linger_ms < next_ms ? s->linger_ms : next_ms;
+			continue;
+		}
+		s->linger_ms = 0;
+		h2_reset(s, NGHTTP2_NO_ERROR);
+	}
+	if (next_ms != INT64_MAX)
+		timeout_set(&turn->wheel, &f->linger_timer, turn->now_ms, next_ms - turn->now_ms);
 }
 
 /* --- what the state asks for ------------------------------------------------------------ */
@@ -119,7 +192,7 @@ front_h2_time_settle(struct front_h2 *f)
 		return;
 	}
 	if (f->h2.queued > 0 && !timeout_armed(&f->slow_timer))
-		timeout_set(&turn->wheel, &f->slow_timer, turn->now_ms, SLOW_LOOK_MS);
+		timeout_set(&turn->wheel, &f->slow_timer, turn->now_ms, look_ms(f));
 	if (wait == f->wait && (wait != WAIT_BLOCK || f->wait_block == f->h2.watch.block_seq))
 		return;
 	f->wait = wait;
@@ -145,6 +218,7 @@ front_h2_time_begin(struct front_h2 *f)
 	timeout_init(&f->front->timer, fired);
 	timeout_init(&f->drain_timer, drain_fired);
 	timeout_init(&f->slow_timer, slow_fired);
+	timeout_init(&f->linger_timer, linger_fired);
 	front_h2_time_settle(f);
 }
 
@@ -156,4 +230,5 @@ front_h2_time_fini(struct front_h2 *f)
 	timeout_cancel(wheel, &f->front->timer);
 	timeout_cancel(wheel, &f->drain_timer);
 	timeout_cancel(wheel, &f->slow_timer);
+	timeout_cancel(wheel, &f->linger_timer);
 }

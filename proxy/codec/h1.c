@@ -18,6 +18,7 @@
 #include "proxy/codec/h1.h"
 
 #define TINY_CHUNK 16 /* bytes of data: framing outweighs it */
+#define HELD_FIRST ((size_t)2048)
 
 void
 h1_init(struct h1 *h, struct conn *c, const struct stream_verbs *verbs)
@@ -61,22 +62,40 @@ h1_closed(struct h1 *h, enum outcome why)
 
 /* --- receiving -------------------------------------------------------------- */
 
+/* As much as it could be held: with nothing moving, perhaps for a client that will never read. */
+static bool
+held_short(const struct h1 *h)
+{
+	return h->ahead == STREAM_HELD && h->in_moved < STREAM_HELD;
+}
+
+static size_t
+credit(const struct h1 *h)
+{
+	if (h->ahead == 0 || h->ahead > STREAM_CREDIT)
+		return STREAM_CREDIT;
+	return held_short(h) ? HELD_FIRST : h->ahead;
+}
+
 static void
 fire_body(struct h1 *h, struct slice s, bool end)
 {
 	h->stream.bytes_in += s.n;
 	h->in_credit += s.n;
 	h->in_ended |= end;
-	if (h->in_credit >= STREAM_CREDIT)
+	if (h->in_credit >= credit(h))
 		conn_pause(h->conn, PAUSE_CREDIT);
 	h->stream.events->body(h->stream.user, s, end);
+	if (!held_short(h))
+		h->conn->in_small = false; /* the rest of a long body: in large pieces where it can flow */
 }
 
-/* How many of n body bytes may be delivered now. */
+/* How many of n body bytes may be delivered now.  Below a credit that hold() has cut they go on whole: the chunk they
+ * lie in is held in any case. */
 static size_t
 within_credit(const struct h1 *h, size_t n)
 {
-	size_t room = h->in_credit < STREAM_CREDIT ? STREAM_CREDIT - h->in_credit : 0;
+	size_t room = h->in_credit < credit(h) ? STREAM_CREDIT - h->in_credit : 0;
 
 	return n < room ? n : room;
 }
@@ -206,8 +225,24 @@ h1_consumed(struct stream *s, size_t n)
 	CHECK_MAGIC(s, STREAM_MAGIC);
 	ENSURE(h->open && n <= h->in_credit);
 	h->in_credit -= n;
-	if (h->in_credit < STREAM_CREDIT)
+	if (h->in_moved < STREAM_HELD)
+		h->in_moved += n;
+	if (h->in_credit < credit(h))
 		conn_resume(h->conn, PAUSE_CREDIT);
+}
+
+void
+h1_hold(struct stream *s, size_t ahead)
+{
+	struct h1 *h = (struct h1 *)(void *)s;
+
+	CHECK_MAGIC(s, STREAM_MAGIC);
+	ENSURE(h->open);
+	h->ahead = ahead > STREAM_HELD ? ahead : STREAM_HELD;
+	if (h->in_credit < credit(h))
+		conn_resume(h->conn, PAUSE_CREDIT);
+	else
+		conn_pause(h->conn, PAUSE_CREDIT);
 }
 
 /* --- sending ------------------------------------------------------------------ */

@@ -148,7 +148,7 @@ size_t h1_write_refusal(struct buf *, enum outcome why, int64_t wall_ms);
 enum h1_framing { H1_NONE, H1_LENGTH, H1_CHUNKED, H1_UNTIL_CLOSE, H1_TUNNEL };
 
 /* One message exchange on a connection: the base of both codecs' state.
- * Receiving: bytes of conn->in become body events, at most STREAM_CREDIT of them not given back.
+ * Receiving: bytes of conn->in become body events, at most STREAM_CREDIT of them not given back (fewer while held).
  * Sending:   verbs append to conn->out; what left it is reported as drained. */
 struct h1 {
 	struct stream stream; /* first */
@@ -160,6 +160,8 @@ struct h1 {
 	bool in_trailers; /* the last chunk has been seen */
 	int64_t in_left;  /* H1_LENGTH */
 	size_t in_credit; /* delivered and not given back */
+	size_t in_moved;  /* given back, up to STREAM_HELD */
+	size_t ahead;     /* what hold() allows; 0: it was not called */
 	struct h1_chunks chunks;
 	struct h1_scan scan; /* of the head, then of the trailers */
 
@@ -192,5 +194,6 @@ void h1_drained(struct h1 *, size_t sent);
 void h1_send_body(struct stream *, struct slice, bool end);
 void h1_send_trailers(struct stream *, const struct fields *);
 void h1_consumed(struct stream *, size_t);
+void h1_hold(struct stream *, size_t ahead);
 
 #endif

@@ -177,11 +177,12 @@ on_data_chunk(
 	struct h2_stream *s = find(h2, id);
 	struct slice body = {h2->in, p, n};
 
+	(void)session;
 	(void)flags;
 	if (!conn_usable(h2->conn))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (s == NULL || s->discard || s->end_in || s->stream.events == NULL) {
-		nghttp2_session_consume(session, id, n);
+		h2_credit(h2, s, id, n);
 		return 0;
 	}
 	s->stream.bytes_in += n;
@@ -199,6 +200,8 @@ on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 	if (s == NULL)
 		return 0;
 	nghttp2_session_set_stream_user_data(session, id, NULL);
+	if (s->linger_ms != 0 && !s->peer_reset && h2->watch.resets_due > 0)
+		h2->watch.resets_due--;
 	h2_stream_close(s, s->doom != OUTCOME_OK ? s->doom : h2->role->outcome(s, code));
 	h2_stream_free(s);
 	return 0;

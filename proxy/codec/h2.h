@@ -28,6 +28,7 @@
 #include "proxy/message/stream.h"
 
 #define H2_STREAM_WINDOW     ((int32_t)(4 * STREAM_CREDIT)) /* 256 KiB */
+#define H2_FIRST_WINDOW      12288 /* back: it grows as bytes move; at most STREAM_HELD */
 #define H2_FRONT_CONN_WINDOW ((int32_t)1 << 20)
 #define H2_BACK_CONN_WINDOW  ((int32_t)1 << 24)
 #define H2_QUEUE_HIGH        ((size_t)256) /* frames nghttp2 has queued: reading pauses above */
@@ -64,15 +65,19 @@ struct h2_stream {
 	struct buf out;                     /* body bytes not framed yet */
 	size_t drained;                     /* framed since the last drained() event */
 	size_t unconsumed;    /* delivered by body(), not given back: part of both windows */
+	int32_t window;       /* back: how far the peer may be ahead; front: 0, nghttp2 knows */
+	int32_t window_max;   /* back: how far that may grow, see hold() */
+	size_t moved;         /* back: given back at this window */
 	nghttp2_nv *trailers; /* to send after the body; in stream.arena */
 	size_t n_trailers;
 	struct h2_block block;
 	struct arena block_arena; /* back: the response's block.  Front blocks go to stream.arena */
 	enum outcome doom;        /* what closed() will say, once `doomed` */
-	uint64_t slow_mark;       /* front: bytes_framed at the last look, see front_h2_time.c */
 	uint64_t bytes_framed;
+	uint64_t slow_mark, still_mark; /* front: bytes_framed at an earlier look, ... */
+	int64_t slow_ms, still_ms;      /* ... and when that was; 0: not under watch */
+	int64_t linger_ms;              /* front: until when it lingers; 0: it does not */
 	uint64_t rx_mark; /* back: bytes the connection had received when it was opened */
-	unsigned slow_looks;
 	unsigned n_interim; /* back: 1xx received */
 	unsigned n_relayed; /* back: of them passed on */
 	bool doomed;        /* closed() is due */
@@ -177,6 +182,12 @@ void h2_doom(struct h2_stream *, enum outcome why);
 void h2_send_body(struct stream *, struct slice, bool end);
 void h2_send_trailers(struct stream *, const struct fields *);
 void h2_consumed(struct stream *, size_t n);
+/* n received bytes are done with: credit for the connection, and for the stream (NULL: nghttp2 has forgotten it, or
+ * nobody knows it) when more of it is wanted. */
+void h2_credit(struct h2 *, const struct h2_stream *, int32_t id, size_t n);
+void h2_hold(struct stream *, size_t ahead);
+/* Back: the window to what it should be; what is missing goes out when it is worth a frame. */
+void h2_widen(struct h2_stream *);
 /* reset()'s shared part: nobody listens any more, credit is given back. */
 void h2_detach(struct h2_stream *);
 void h2_drop_queue(struct h2_stream *);

@@ -6,6 +6,9 @@
  *
  * Credit: a received byte stays in both windows until consumed().  What is outstanding when a stream ends is
  * given back to the connection's window, else it would leak away.
+ *
+ * A client's stream has one window for good, which nghttp2 looks after.  A backend's begins with H2_FIRST_WINDOW, so
+ * that a response nobody reads holds little, and quadruples each time half of it has moved; hold() takes that back.
  */
 #include <string.h>
 
@@ -217,6 +220,49 @@ h2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head
 
 /* --- credit and the end --------------------------------------------------------------- */
 
+/* A request that has been answered: what its window allows may still come, more is not asked for. */
+static bool
+answered(const struct h2_stream *s)
+{
+	return s->stream.front != NULL && s->out_ended && !s->tunnel;
+}
+
+void
+h2_widen(struct h2_stream *s)
+{
+	nghttp2_session *session = s->h2->session;
+	int32_t open, missing;
+
+	if (s->window == 0 || s->id == 0 || s->end_in || s->discard)
+		return;
+	open = nghttp2_session_get_stream_local_window_size(session, s->id);
+	if (open < 0 || s->unconsumed > (size_t)s->window)
+		return;
+	missing = s->window - (int32_t)s->unconsumed - open;
+	if (missing >= s->window / 2)
+		nghttp2_submit_window_update(session, NGHTTP2_FLAG_NONE, s->id, missing);
+}
+
+static void
+moved(struct h2_stream *s, size_t n)
+{
+	s->moved += n;
+	if (s->window < s->window_max && s->moved >= (size_t)s->window / 2) {
+		s->window = s->window > s->window_max / 4 ? s->window_max : s->window * 4;
+		s->moved = 0;
+	}
+	h2_widen(s);
+}
+
+void
+h2_credit(struct h2 *h2, const struct h2_stream *s, int32_t id, size_t n)
+{
+	if (s != NULL && (s->window != 0 || answered(s)))
+		nghttp2_session_consume_connection(h2->session, n);
+	else
+		nghttp2_session_consume(h2->session, id, n);
+}
+
 void
 h2_consumed(struct stream *stream, size_t n)
 {
@@ -226,9 +272,25 @@ h2_consumed(struct stream *stream, size_t n)
 	s->unconsumed -= n;
 	if (s->h2->ended)
 		return;
-	nghttp2_session_consume(s->h2->session, s->id, n);
+	h2_credit(s->h2, s, s->id, n);
+	moved(s, n);
 	if (nghttp2_session_get_outbound_queue_size(s->h2->session) > 0)
 		conn_output(s->h2->conn); /* a WINDOW_UPDATE is due */
+}
+
+void
+h2_hold(struct stream *stream, size_t ahead)
+{
+	struct h2_stream *s = h2_stream_of(stream);
+
+	if (s->window == 0)
+		return;
+	if (ahead <= STREAM_HELD)
+		s->window_max = H2_FIRST_WINDOW;
+	else
+		s->window_max = ahead < H2_STREAM_WINDOW ? (int32_t)ahead : H2_STREAM_WINDOW;
+	if (s->window > s->window_max)
+		s->window = s->window_max; /* wider again as bytes move */
 }
 
 void
@@ -237,7 +299,7 @@ h2_detach(struct h2_stream *s)
 	s->stream.events = NULL;
 	s->discard = true;
 	if (s->unconsumed > 0 && !s->h2->ended) {
-		nghttp2_session_consume(s->h2->session, s->id, s->unconsumed);
+		h2_credit(s->h2, s, s->id, s->unconsumed);
 		s->unconsumed = 0;
 	}
 }

@@ -172,7 +172,9 @@ frame_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 		return ack ? answers(w, &w->pongs_due) : with_purpose(w);
 	case NGHTTP2_WINDOW_UPDATE:
 		return with_purpose(w);
-	default: /* PRIORITY, RST_STREAM, GOAWAY, PRIORITY_UPDATE, ALTSVC, ORIGIN, unknown types */
+	case NGHTTP2_RST_STREAM:
+		return answers(w, &w->resets_due);
+	default: /* PRIORITY, GOAWAY, PRIORITY_UPDATE, ALTSVC, ORIGIN, unknown types */
 		return w->glitch(w->user, GLITCH_FRAME);
 	}
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "balancer/route.h"
+#include "proxy/base/clients.h"
 #include "proxy/base/obj.h"
 #include "proxy/codec/tls.h"
 #include "proxy/exchange/admit.h"
@@ -82,7 +83,7 @@ rate_allows(struct exchange *x, int64_t *retry_after_s)
 	if (best == NULL)
 		return true;
 	memset(&who, 0, sizeof(who));
-	memcpy(who.address, x->fc->address, 16);
+	client_prefix(who.address, x->fc->address);
 	who.rule = best;
 	key = hash_sip(spread_key, &who, sizeof(who));
 	if (rate_take(x->engine->rates, key != 0 ? key : 1, x->engine->turn->now_us, best->requests,

@@ -86,6 +86,43 @@ arm_for_progress(struct exchange *x)
 		arm(x, t->request_body_ms);
 }
 
+/* A power of two, so that it changes seldom. */
+static size_t
+share(const struct front_conn *fc)
+{
+	size_t n = STREAM_HELD, whole = 4 * fc->limits->queued_bytes;
+
+	if (!fc->pressed) {
+		while (n < 4 * STREAM_CREDIT && 2 * n * fc->n_streams <= whole)
+			n *= 2;
+	}
+	return n;
+}
+
+static void
+hold_to_share(struct exchange *x)
+{
+	size_t ahead = share(x->fc);
+
+	if (x->back == NULL || x->ahead == ahead)
+		return;
+	x->ahead = ahead;
+	stream_hold(x->back, ahead);
+}
+
+void
+exchange_owe(struct exchange *x, int64_t n)
+{
+	struct front_conn *fc = x->fc;
+	size_t max = fc->limits->queued_bytes;
+
+	x->front_owed += (uint64_t)n;
+	fc->queued += (size_t)n;
+	fc->pressed = fc->queued > (fc->pressed ? max / 2 : max);
+	if (!x->response_end)
+		hold_to_share(x);
+}
+
 /* --- ending ---------------------------------------------------------------- */
 
 void
@@ -155,6 +192,7 @@ finish(struct exchange *x)
 	ENSURE(x->state != X_DONE);
 	wait_leave(x);
 	let_back_go(x, x->response_end && x->request_sent ? OUTCOME_OK : OUTCOME_CLIENT_GONE);
+	exchange_owe(x, -(int64_t)x->front_owed);
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
 	account(x);
 	drop_kept(x);
@@ -259,6 +297,7 @@ ask(struct exchange *x)
 	x->request_sent = empty;
 	x->back->events = &back_events;
 	x->back->user = x;
+	x->ahead = 0;
 	if (!x->forward_made) {
 		forward_request(x);
 		x->forward_made = true;
@@ -500,7 +539,7 @@ on_front_drained(void *user, size_t n)
 	struct exchange *x = exchange_of(user);
 
 	ENSURE(x->front_owed >= n);
-	x->front_owed -= n;
+	exchange_owe(x, -(int64_t)n);
 	if (x->back != NULL) {
 		stream_consumed(x->back, n);
 		arm_for_progress(x);
@@ -606,7 +645,7 @@ on_back_body(void *user, struct slice s, bool end)
 {
 	struct exchange *x = exchange_of(user);
 
-	x->front_owed += s.n;
+	exchange_owe(x, (int64_t)s.n);
 	stream_send_body(x->front, s, end);
 	if (end)
 		response_ended(x);

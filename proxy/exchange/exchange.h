@@ -66,7 +66,8 @@ struct exchange {
 	bool tunnel;
 	bool grpc;
 	bool grpc_failed;
-	uint64_t front_owed;            /* body bytes given to the front and not drained yet */
+	uint64_t front_owed;            /* body bytes given to the front and not drained yet; change by exchange_owe() */
+	size_t ahead;                   /* how far the back stream was last allowed to be; 0: not told */
 
 	enum outcome outcome;
 	bool judged;                    /* outcome is final */
@@ -82,6 +83,10 @@ struct exchange {
 /* The handler for front connections; fc->owner is the engine. */
 extern const struct front_handler exchange_handler;
 
+/* n more (or fewer) body bytes wait for the client.  All exchanges of its connection share four times
+ * limits.queued_bytes to let their backends get ahead; once more than limits.queued_bytes does wait, each has the least
+ * there is. */
+void exchange_owe(struct exchange *, int64_t n);
 void exchange_engine_init(struct engine *);   /* slabs, queues; the rest of the engine is set by the worker */
 void exchange_engine_fini(struct engine *);
 void fleet_ref_drop(struct fleet_ref *);

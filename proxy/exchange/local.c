@@ -144,6 +144,6 @@ local_answer(struct exchange *x, enum outcome why, int64_t retry_after_s)
 		return;
 	}
 	stream_send_head(x->front, &out, false);
-	x->front_owed += body.n;
+	exchange_owe(x, (int64_t)body.n);
 	stream_send_body(x->front, body, true);
 }

@@ -15,6 +15,9 @@
  *   send_trailers(fields)  ends the message.  A codec that cannot send them (HTTP/1.1 without chunked, HTTP/1.0) drops the
  *                          fields but still ends the message.
  *   consumed(n)            n bytes of the body events were passed on: credit for the peer.
+ *   hold(ahead)            back: from now on the peer may be this far ahead of consumed() instead of a whole credit; what it was
+ *                          allowed before may still come.  STREAM_HELD is the least: every stream moves on, none starves; it may be
+ *                          less for one of which nothing has moved yet.  front: nothing happens.
  *   reset(why)             abandons the stream: no event fires after this call, not even closed; the pointer is dead for the
  *                          caller.  Front h2: RST_STREAM (code from `why`: CANCEL, NO_ERROR, INTERNAL_ERROR, ...), front h1: the
  *                          connection is closed (after flushing what is queued when the response had been ended; else at once).  Back
@@ -41,7 +44,8 @@
  *
  * A response that ends before the request body has been sent (early response): the back codec delivers it normally; the exchange then
  * calls reset() on it or lets closed() come.  A front codec that has sent the end of the response while the request body is
- * still coming: h2 sends RST_STREAM NO_ERROR (RFC 9113 8.1) after END_STREAM; h1 discards a little (64 KiB, 1 s) and closes.
+ * still coming: h2 discards what the stream's window still allows and sends RST_STREAM NO_ERROR (RFC 9113 8.1) when the request has not
+ * ended in 1 s; h1 discards a little (64 KiB, 1 s) and closes.
  *
  * WebSocket (RFC 6455, RFC 8441), the same on both sides whatever the versions:
  *   request   head->websocket is set, end is false, the method is GET and content_length NONE (front_h2 maps the extended CONNECT to this;
@@ -69,6 +73,7 @@
 #include "proxy/message/http.h"
 
 #define STREAM_CREDIT ((size_t)65536)
+#define STREAM_HELD   ((size_t)16384)
 
 struct stream;
 
@@ -77,6 +82,7 @@ struct stream_verbs {
 	void (*send_body)(struct stream *, struct slice, bool end);
 	void (*send_trailers)(struct stream *, const struct fields *);
 	void (*consumed)(struct stream *, size_t n);
+	void (*hold)(struct stream *, size_t ahead);
 	void (*reset)(struct stream *, enum outcome why);
 };
 
@@ -119,6 +125,11 @@ static inline void
 stream_consumed(struct stream *s, size_t n)
 {
 	s->verbs->consumed(s, n);
+}
+static inline void
+stream_hold(struct stream *s, size_t ahead)
+{
+	s->verbs->hold(s, ahead);
 }
 static inline void
 stream_reset(struct stream *s, enum outcome why)

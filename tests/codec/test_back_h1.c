@@ -1042,6 +1042,45 @@ test_response_credit(void **state)
 	free(body);
 }
 
+/* hold(): a chunk's worth, or little of that when the worker has much lying about; then it goes on as it is consumed. */
+static void
+test_hold(void **state)
+{
+	static char body[300000];
+	struct chunk *chunks[600];
+	struct world w;
+
+	(void)state;
+	memset(body, 'b', sizeof(body));
+	for (int busy = 0; busy < 2; busy++) {
+		size_t most = 0;
+
+		world_open(&w);
+		for (unsigned i = 0; busy && i < 600; i++)
+			chunks[i] = chunk_new(w.turn->chunks, CHUNK_LARGE);
+		w.hold_credit = true;
+		get(&w);
+		stream_hold(w.stream, STREAM_HELD);
+		memory_feed_text(w.mt, "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n");
+		memory_feed(w.mt, body, sizeof(body));
+		pump(&w);
+		assert_in_range(w.owed, 2048, busy ? CHUNK_SMALL : CHUNK_LARGE);
+		while (w.stream != NULL) {
+			size_t n = w.owed < 1000 ? w.owed : 1000;
+
+			assert_true(n > 0);
+			w.owed -= n;
+			stream_consumed(w.stream, n);
+			pump(&w);
+			most = w.owed > most ? w.owed : most;
+		}
+		assert_in_range(most, STREAM_HELD, STREAM_HELD + CHUNK_LARGE);
+		for (unsigned i = 0; busy && i < 600; i++)
+			chunk_unref(chunks[i]);
+		world_close(&w);
+	}
+}
+
 static void
 test_request_drained(void **state)
 {
@@ -1173,6 +1212,7 @@ main(void)
 	    cmocka_unit_test(test_reset_at_end),
 	    cmocka_unit_test(test_reset_midway),
 	    cmocka_unit_test(test_response_credit),
+	    cmocka_unit_test(test_hold),
 	    cmocka_unit_test(test_request_drained),
 	    cmocka_unit_test(test_websocket),
 	    cmocka_unit_test(test_websocket_refused),

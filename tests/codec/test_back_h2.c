@@ -319,10 +319,11 @@ test_bodyless(void **state)
 
 #define BIG ((size_t)700000)
 
-/* The backend may send a window's worth that nobody consumes, and goes on with credit. */
+/* The backend may send a window's worth that nobody consumes, and goes on with credit: the more moves, the more. */
 static void
 test_back_pressure(void **state)
 {
+	size_t most = 0;
 	const nghttp2_nv ok[] = {OK};
 	char *big = malloc(BIG + 1);
 	struct ear *e;
@@ -337,21 +338,102 @@ test_back_pressure(void **state)
 	peer_pump(rig->peer);
 	peer_respond(rig->peer, 1, ok, 1, big, false);
 	peer_pump(rig->peer);
-	assert_in_range(e->body.n, STREAM_CREDIT, (size_t)H2_STREAM_WINDOW);
+	assert_in_range(e->body.n, 1, (size_t)H2_FIRST_WINDOW);
 	while (!e->ended) {
 		size_t n = e->unconsumed;
 
 		assert_in_range(n, 1, (size_t)H2_STREAM_WINDOW);
+		most = n > most ? n : most;
 		e->unconsumed = 0;
 		if (e->stream == NULL)
 			break;
 		stream_consumed(e->stream, n);
 		peer_pump(rig->peer);
 	}
+	assert_in_range(most, STREAM_CREDIT, (size_t)H2_STREAM_WINDOW);
 	assert_int_equal(e->body.n, BIG);
 	assert_memory_equal(e->body.p, big, BIG);
 	assert_int_equal(e->outcome, OUTCOME_OK);
 	free(big);
+	finish();
+}
+
+/* hold(): what was allowed comes, then little; the stream goes on all the same, and may be let go again. */
+static void
+test_hold(void **state)
+{
+	const nghttp2_nv ok[] = {OK};
+	char *big = malloc(2 * BIG + 1);
+	size_t since = 0, most = 0;
+	struct ear *e;
+
+	(void)state;
+	memset(big, 'h', 2 * BIG);
+	big[2 * BIG] = '\0';
+	start_peer();
+	rig->hold_credit = true;
+	e = ask("GET", true);
+	peer_pump(rig->peer);
+	peer_respond(rig->peer, 1, ok, 1, big, false);
+	peer_pump(rig->peer);
+	while (e->body.n < BIG) {
+		stream_consumed(e->stream, e->unconsumed);
+		e->unconsumed = 0;
+		peer_pump(rig->peer);
+	}
+	assert_true(e->unconsumed > STREAM_CREDIT);
+	stream_hold(e->stream, STREAM_HELD);
+	while (!e->ended) {
+		size_t n = e->unconsumed < 1000 ? e->unconsumed : 1000;
+
+		assert_true(n > 0);
+		if (since > (size_t)H2_STREAM_WINDOW && since < BIG / 2)
+			assert_in_range(e->unconsumed, 1, (size_t)H2_FIRST_WINDOW);
+		e->unconsumed -= n;
+		since += n;
+		stream_consumed(e->stream, n);
+		peer_pump(rig->peer);
+		if (since - n < BIG / 2 && since >= BIG / 2)
+			stream_hold(e->stream, 50000);
+		most = since > BIG / 2 && e->unconsumed > most ? e->unconsumed : most;
+	}
+	assert_in_range(most, 25000, 50000);
+	assert_int_equal(e->body.n, 2 * BIG);
+	assert_int_equal(e->outcome, OUTCOME_OK);
+	free(big);
+	finish();
+}
+
+/* Bytes that come before our SETTINGS are acknowledged: nghttp2 thinks of the window as larger than it is. */
+static void
+test_window_before_settings_ack(void **state)
+{
+	const nghttp2_nv ok[] = {OK};
+	char data[4096] = {0};
+	struct seen_frames seen;
+	struct ear *e;
+
+	(void)state;
+	start_raw();
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	rig->hold_credit = true;
+	e = ask("GET", true);
+	memory_pump_one(rig->turn, rig->mt);
+	(void)raw_seen(rig->mt);
+	raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS, 1, ok, 1);
+	for (int i = 0; i < 3; i++)
+		raw_frame(&rig->raw, NGHTTP2_DATA, 0, 1, data, sizeof(data));
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	assert_int_equal(e->unconsumed, H2_FIRST_WINDOW);
+	stream_consumed(e->stream, e->unconsumed);
+	e->unconsumed = 0;
+	memory_pump_one(rig->turn, rig->mt);
+	assert_int_equal(raw_seen(rig->mt).n[NGHTTP2_WINDOW_UPDATE], 0);
+	raw_frame(&rig->raw, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
+	raw_send(&rig->raw, rig->turn, rig->mt);
+	seen = raw_seen(rig->mt);
+	assert_int_equal(seen.n[NGHTTP2_WINDOW_UPDATE], 1);
+	ear_reset(e, OUTCOME_OK);
 	finish();
 }
 
@@ -850,6 +932,8 @@ main(void)
 	    cmocka_unit_test(test_upload_and_trailers),
 	    cmocka_unit_test(test_bodyless),
 	    cmocka_unit_test(test_back_pressure),
+	    cmocka_unit_test(test_hold),
+	    cmocka_unit_test(test_window_before_settings_ack),
 	    cmocka_unit_test(test_upload_waits),
 	    cmocka_unit_test(test_interim),
 	    cmocka_unit_test(test_websocket),

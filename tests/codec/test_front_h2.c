@@ -439,7 +439,9 @@ test_websocket(void **state)
 	assert_int_equal(e->outcome, OUTCOME_OK);
 
 	ear_answer(
-	    &rig->ears[1], 403, "no", true); /* refused: a normal response, then RST NO_ERROR */
+	    &rig->ears[1], 403, "no", true); /* refused: a normal response, later RST NO_ERROR */
+	peer_pump(rig->peer);
+	test_advance(rig->turn, 1100);
 	peer_pump(rig->peer);
 	assert_has(reply(b)->head.p, ":status: 403\n");
 	assert_true(reply(b)->end && reply(b)->closed);
@@ -463,10 +465,75 @@ test_early_response(void **state)
 	ear_answer(&rig->ears[0], 413, "too much", true);
 	peer_pump(rig->peer);
 	assert_string_equal(reply(id)->body.p, "too much");
-	assert_true(reply(id)->end && reply(id)->closed);
-	assert_int_equal(reply(id)->code, NGHTTP2_NO_ERROR);
+	assert_true(reply(id)->end);
+	assert_int_equal(rig->ears[0].closed, 1);
 	assert_int_equal(rig->ears[0].outcome, OUTCOME_OK);
 	assert_false(rig->ears[0].ended);
+
+	/* it has a while to read that before its stream is closed */
+	test_advance(rig->turn, 900);
+	peer_pump(rig->peer);
+	assert_false(reply(id)->closed);
+	assert_int_equal(rig->front->n_streams, 1);
+	test_advance(rig->turn, 200);
+	peer_pump(rig->peer);
+	assert_true(reply(id)->closed);
+	assert_int_equal(reply(id)->code, NGHTTP2_NO_ERROR);
+	assert_int_equal(rig->front->n_streams, 0);
+	finish();
+}
+
+/* What an answered client goes on to send: its window, and the connection's is as it was. */
+static void
+test_early_response_and_more(void **state)
+{
+	const nghttp2_nv post[] = {PEER_POST};
+	char *big = malloc(BIG + 1);
+	int32_t id, window;
+
+	(void)state;
+	fill(big, BIG);
+	start_peer();
+	rig->hold_credit = true;
+	id = peer_request(rig->peer, post, COUNT(post), "some", true);
+	peer_pump(rig->peer);
+	window = nghttp2_session_get_stream_remote_window_size(rig->peer->session, id);
+	assert_true((size_t)window < BIG);
+	ear_answer(&rig->ears[0], 413, "too much", true);
+	peer_pump(rig->peer);
+	peer_more(rig->peer, id, big, BIG, true);
+	peer_pump(rig->peer);
+	assert_string_equal(reply(id)->body.p, "too much");
+	assert_int_equal(rig->ears[0].body.n, 4);
+	assert_int_equal(nghttp2_session_get_stream_remote_window_size(rig->peer->session, id), 0);
+	window = nghttp2_session_get_remote_window_size(rig->peer->session);
+	assert_in_range(window, H2_FRONT_CONN_WINDOW / 2, H2_FRONT_CONN_WINDOW);
+
+	/* ends that are in time are not answered by a reset, and cost nothing */
+	for (unsigned i = 1; i < 400; i++) {
+		int32_t other = peer_request(rig->peer, post, COUNT(post), "some", true);
+
+		peer_pump(rig->peer);
+		ear_answer(&rig->ears[i], 413, NULL, true);
+		peer_pump(rig->peer);
+		assert_true(reply(other)->end && !reply(other)->closed);
+		if (i % 2 == 0)
+			peer_more(rig->peer, other, "end", 3, true);
+		else
+			nghttp2_submit_rst_stream(
+			    rig->peer->session, 0, other, NGHTTP2_CANCEL);
+		peer_pump(rig->peer);
+		assert_int_equal(rig->front->n_streams, 1);
+	}
+	assert_int_equal(rig->peer->n_resets, 0);
+	assert_int_equal(rig->peer->n_goaway, 0);
+	assert_int_equal(rig->front->glitches.level_milli, rig->limits.glitches * 1000);
+	test_advance(rig->turn, 1100);
+	peer_pump(rig->peer);
+	assert_true(reply(id)->closed);
+	assert_int_equal(reply(id)->code, NGHTTP2_NO_ERROR);
+	assert_int_equal(rig->peer->n_resets, 1);
+	free(big);
 	finish();
 }
 
@@ -486,6 +553,7 @@ test_reset_ok_keeps_the_answer(void **state)
 	peer_pump(rig->peer);
 	assert_string_equal(reply(id)->body.p, "whole");
 	assert_true(reply(id)->end);
+	test_advance(rig->turn, 1100);
 	assert_int_equal(rig->front->n_streams, 0);
 	finish();
 }
@@ -1605,6 +1673,7 @@ main(void)
 	    cmocka_unit_test(test_many_streams),
 	    cmocka_unit_test(test_websocket),
 	    cmocka_unit_test(test_early_response),
+	    cmocka_unit_test(test_early_response_and_more),
 	    cmocka_unit_test(test_reset_ok_keeps_the_answer),
 	    cmocka_unit_test(test_reset_codes),
 	    cmocka_unit_test(test_client_resets_and_leaves),

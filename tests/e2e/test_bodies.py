@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness import H1, H2, SANITIZED, wait_for
+from harness import H1, H2, SANITIZED, curl, wait_for
 from origin import pattern, pattern_sha256, raw
 
 SIZES = [0, 1, 1024, 16384, 65535, 65536, 65537, 1 << 20, 64 << 20]
@@ -213,6 +213,20 @@ def test_early_response_over_h2(edge, blue, drop):
         assert c.get("/echo").status == 200
 
 
+@pytest.mark.parametrize("expect", ["Expect:", "Expect: 100-continue"])
+@pytest.mark.parametrize("length", ["", "&chunked=1"])
+def test_early_response_reaches_curl(edge, certificates, tmp_path, length, expect):
+    """A client in the middle of its upload has the answer before its stream is closed."""
+    up = tmp_path / "up"
+    with up.open("wb") as f:
+        f.truncate(100 * MIB)
+    url = f"https://a.test:{edge.tls}/tweak?early=1&drop=1&status=413&text=big{length}"
+    to = ["--cacert", certificates.ca, "--resolve", f"a.test:{edge.tls}:127.0.0.1"]
+    for version in ("--http2", "--http1.1"):
+        out = curl(*to, version, "-H", expect, "-T", str(up), "-w", " %{http_code}", url)
+        assert out.stdout == b"big 413"
+
+
 @pytest.mark.parametrize("drop", ["", "&drop=1"])
 def test_early_response_over_h1(edge, drop):
     with edge.h1() as c:
@@ -225,7 +239,8 @@ def test_early_response_over_h1(edge, drop):
 def test_early_response_while_uploading(edge):
     """The client goes on writing and still reads the answer."""
     with edge.h1() as c:
-        c.send(c.head("POST", "/tweak?early=1&drop=1&status=413&text=big", [("Content-Length", "2000000")]))
+        path = "/tweak?early=1&drop=1&status=413&text=big"
+        c.send(c.head("POST", path, [("Content-Length", "2000000")]))
 
         def write():
             try:
@@ -364,7 +379,8 @@ def test_a_slow_backend_does_not_make_teal_grow(quiet, loop, version, backend):
                 for _ in range(256):
                     c.send(block)
                 return c.response()
-            stream = c.begin("POST", "/upload?gate_read=slow", [("content-length", str(size))], end=False)
+            length = [("content-length", str(size))]
+            stream = c.begin("POST", "/upload?gate_read=slow", length, end=False)
             for n in range(256):
                 c.data(stream, block, end=n == 255)
             return c.response(stream)
@@ -383,7 +399,8 @@ def test_a_slow_backend_does_not_make_teal_grow(quiet, loop, version, backend):
 
 
 def test_1xx_of_unknown_kind_are_passed_on(edge):
-    answer = raw(b"HTTP/1.1 199 Odd\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    odd = b"HTTP/1.1 199 Odd\r\nX-A: 1\r\n\r\n"
+    answer = raw(odd + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     with edge.h1() as c:
         r = c.get(f"/tweak?raw={answer}")
         assert r.text == "ok"

@@ -2,9 +2,10 @@
 import socket
 
 import pytest
+from h2.settings import SettingCodes
 
 from conftest import service
-from harness import H1, Closed, Teal, wait_for
+from harness import H1, SANITIZED, Closed, Teal, wait_for
 from origin import Origin
 
 
@@ -213,6 +214,19 @@ def test_connections_in_all(make_edge, make_origin):
     wait_for(lambda: teal.get("/x").status == 200, "new connections to be taken again")
 
 
+def still(teal):
+    """Waits until teal has nothing more to do."""
+    last = [0, 0]
+
+    def stands():
+        now = teal.cpu()
+        last[1] = last[1] + 1 if now == last[0] else 0
+        last[0] = now
+        return last[1] > 10
+
+    wait_for(stands, "teal to stand still")
+
+
 def test_queued_output_is_bounded(make_edge, make_origin):
     """Many streams, none read: the backends are stopped, teal does not fill up."""
     teal = make_edge(make_origin(), limits={"queued_bytes": "64k"})
@@ -226,13 +240,37 @@ def test_queued_output_is_bounded(make_edge, make_origin):
         for s in streams:
             c.h2.increment_flow_control_window(1 << 29, s)
         c.flush()
-        last = [0, 0]
-
-        def still():
-            now = teal.cpu()
-            last[1] = last[1] + 1 if now == last[0] else 0
-            last[0] = now
-            return last[1] > 10
-
-        wait_for(still, "teal to stand still")
+        still(teal)
         assert teal.rss() - before < 32 << 20
+
+
+@pytest.mark.parametrize("backend", ["nginx", "nghttpd"])
+def test_zero_windows(make_edge, request, backend):
+    """Windows that stay shut: each of many streams holds little.  Opened, every answer is whole."""
+    peer = request.getfixturevalue(backend)
+    (peer.www / "zero").write_bytes(b"z" * 327680)
+    more = {"blue": {"protocol": "h2"}} if backend == "nghttpd" else {}
+    teal = make_edge(peer, more=more, workers=1)
+    assert teal.get("/zero").status == 200
+    before = teal.rss()
+    clients = [teal.h2() for _ in range(10)]
+    for c in clients:
+        c.manual_window = True
+        c.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        assert c.ask("HEAD", "/zero").status == 200  # the settings are acknowledged
+        c.streams.clear()
+        for _ in range(50):
+            c.streams[c.begin("GET", "/zero")].keep = False
+    for c in clients:
+        c.until(lambda c=c: all(s.status == 200 for s in c.streams.values()))
+    still(teal)
+    if not SANITIZED:
+        assert teal.rss() - before < 16 << 20
+    for c in clients:
+        c.h2.increment_flow_control_window((1 << 31) - 65536)
+        for stream in c.streams:
+            c.h2.increment_flow_control_window(1 << 30, stream)
+        c.flush()
+        c.until(lambda c=c: all(s.ended for s in c.streams.values()))
+        assert {s.received for s in c.streams.values()} == {327680}
+        c.close()

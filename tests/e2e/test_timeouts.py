@@ -180,7 +180,8 @@ def test_connect(make_edge):
                 f.setblocking(False)
                 f.connect_ex(("127.0.0.1", port))
                 fillers.append(f)
-            teal = make_edge(f"127.0.0.1:{port}", more={"timeouts": {"connect": SHORT}, "retries": 0})
+            more = {"timeouts": {"connect": SHORT}, "retries": 0}
+            teal = make_edge(f"127.0.0.1:{port}", more=more)
             plain(teal.get("/x"), 504, teal)
             assert teal.line("/x")["outcome"] == "connect-timeout"
         finally:

@@ -31,6 +31,7 @@ struct fake_stream {
 	bool ended, with_head; /* the message; and by its head already */
 	char *trailers;
 	size_t drained;
+	size_t ahead; /* what hold() said last */
 	bool reset;
 	enum outcome why;
 	/* to the exchange */
@@ -133,6 +134,15 @@ fake_consumed(struct stream *s, size_t n)
 }
 
 static inline void
+fake_hold(struct stream *s, size_t ahead)
+{
+	struct fake_stream *f = fake_of(s);
+
+	ENSURE(f->open && ahead >= STREAM_HELD && f->ahead != ahead);
+	f->ahead = ahead;
+}
+
+static inline void
 fake_reset(struct stream *s, enum outcome why)
 {
 	struct fake_stream *f = fake_of(s);
@@ -151,6 +161,7 @@ fake_stream_new(struct fake_list *list, struct chunk_pool *chunks)
 	    .send_body = fake_send_body,
 	    .send_trailers = fake_send_trailers,
 	    .consumed = fake_consumed,
+	    .hold = fake_hold,
 	    .reset = fake_reset};
 	struct fake_stream *f = calloc(1, sizeof(*f));
 	size_t n = 0;

@@ -145,6 +145,7 @@ worker_begin(const char *config)
 	w.client.magic = CLIENT_MAGIC;
 	w.client.engine = &w.engine;
 	w.client.listener = &w.config->listeners[0];
+	w.client.fc.limits = &w.config->limits;
 	client_from("192.0.2.7");
 }
 
@@ -228,6 +229,7 @@ worker_end(void)
 	assert_int_equal(w.engine.n_exchanges, 0);
 	assert_int_equal(w.engine.exchanges.n_used, 0);
 	assert_int_equal(w.engine.fleet->refs, 1);
+	assert_int_equal(w.client.fc.queued, 0);
 	for (unsigned i = 0; i < w.roster.n_backends; i++)
 		assert_int_equal(w.roster.backends[i]->backend.inflight, 0);
 	for (unsigned i = 0; i < w.config->n_services; i++) {

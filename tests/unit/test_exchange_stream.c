@@ -93,6 +93,42 @@ test_early_response(void **state)
 	worker_end();
 }
 
+/* How far a backend may be ahead of a client: the connection's streams share what it may have waiting, and when more than
+ * that does wait, each that moves gets the least. */
+static void
+test_shares_of_one_connection(void **state)
+{
+	struct fake_stream *f[2];
+
+	(void)state;
+	worker_begin(ONE("", "") "limits = { queued_bytes = \"256k\"; };\n");
+	for (unsigned i = 0; i < 2; i++) {
+		f[i] = request("GET", true);
+		fire_head(w.back[i], 200, false);
+	}
+	w.client.fc.n_streams = 16;
+	fire_bytes(w.back[0], 1, false);
+	assert_int_equal(w.back[0]->ahead, 65536); /* a sixteenth of four times 256k */
+	w.client.fc.n_streams = 2;
+	fire_bytes(w.back[0], 199999, false);
+	assert_int_equal(w.back[0]->ahead, 262144);
+	fire_bytes(w.back[1], 62144, false);
+	assert_int_equal(w.back[1]->ahead, 262144);
+	fire_bytes(w.back[1], 1, false); /* one byte more than may wait */
+	assert_int_equal(w.back[1]->ahead, STREAM_HELD);
+	fire_bytes(w.back[1], 70000, false);
+	fire_drained(f[0]); /* more than half of it still waits */
+	assert_int_equal(w.back[0]->ahead, STREAM_HELD);
+	fire_drained(f[1]);
+	assert_int_equal(w.back[1]->ahead, 262144);
+	for (unsigned i = 0; i < 2; i++) {
+		fire_body(w.back[i], "", true);
+		fire_closed(w.back[i], OUTCOME_OK);
+		finish_front(f[i]);
+	}
+	worker_end();
+}
+
 /* --- tunnels ----------------------------------------------------------------------------- */
 
 static void
@@ -149,6 +185,7 @@ test_tunnel_idle(void **state)
 	/* half-closed by the backend, and a client that does not care */
 	f = upgrade();
 	fire_head(w.back[1], 101, false);
+	worker_waits(3000);
 	fire_body(w.back[1], "", true);
 	worker_waits(3000);
 	assert_true(w.back[1]->open);
@@ -391,6 +428,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_body_too_large),
 	    cmocka_unit_test(test_early_response),
+	    cmocka_unit_test(test_shares_of_one_connection),
 	    cmocka_unit_test(test_tunnel),
 	    cmocka_unit_test(test_tunnel_idle),
 	    cmocka_unit_test(test_tunnel_breaks),
