@@ -80,23 +80,23 @@ find(struct shard *s, uint64_t hash, const uint8_t address[16])
 }
 
 bool
-clients_enter(struct clients *c, const uint8_t full[16], unsigned max)
+clients_enter(struct clients *c, const uint8_t address[16], unsigned max)
 {
-	uint8_t address[16];
+	uint8_t prefix[16];
 	struct shard *s;
 	struct entry **e;
 	uint64_t hash;
 	bool ok = true;
 
-	client_prefix(address, full);
-	hash = hash_sip(c->key, address, 16);
+	client_prefix(prefix, address);
+	hash = hash_sip(c->key, prefix, 16);
 	s = &c->shards[hash % SHARDS];
 	pthread_mutex_lock(&s->lock);
-	e = find(s, hash, address);
+	e = find(s, hash, prefix);
 	if (*e == NULL) {
 		*e = calloc(1, sizeof(**e));
 		ENSURE(*e != NULL);
-		memcpy((*e)->address, address, 16);
+		memcpy((*e)->address, prefix, 16);
 	}
 	if (max != 0 && (*e)->n >= max)
 		ok = false;
@@ -107,18 +107,18 @@ clients_enter(struct clients *c, const uint8_t full[16], unsigned max)
 }
 
 void
-clients_leave(struct clients *c, const uint8_t full[16])
+clients_leave(struct clients *c, const uint8_t address[16])
 {
-	uint8_t address[16];
+	uint8_t prefix[16];
 	struct shard *s;
 	struct entry **e, *dead;
 	uint64_t hash;
 
-	client_prefix(address, full);
-	hash = hash_sip(c->key, address, 16);
+	client_prefix(prefix, address);
+	hash = hash_sip(c->key, prefix, 16);
 	s = &c->shards[hash % SHARDS];
 	pthread_mutex_lock(&s->lock);
-	e = find(s, hash, address);
+	e = find(s, hash, prefix);
 	ENSURE(*e != NULL && (*e)->n > 0);
 	if (--(*e)->n == 0) {
 		dead = *e;

@@ -22,7 +22,8 @@ struct front_handler {
 	void (*request)(struct front_conn *, struct stream *, struct head *, bool end);
 	/* A request that is refused before it is one: `why` has the status. The head holds what was understood (method, path, authority may be
 	 * empty).  Same duties as request(): the handler answers by verbs. The codec closes the h1 connection after the answer. */
-	void (*refused)(struct front_conn *, struct stream *, struct head *partial, enum outcome why);
+	void (*refused)(
+	    struct front_conn *, struct stream *, struct head *partial, enum outcome why);
 	/* The connection is gone; called once, from the graves list, before it is freed. */
 	void (*gone)(struct front_conn *);
 };
@@ -30,31 +31,32 @@ struct front_handler {
 #define FRONT_MAGIC 0xf2027c02u
 
 struct front_conn {
-	struct conn conn;               /* first */
+	struct conn conn; /* first */
 	uint32_t magic;
 	const struct front_handler *handler;
 	const struct front_limits *limits;
 	const struct front_timeouts *timeouts;
-	uint8_t address[16];            /* client, v4 mapped; after PROXY */
+	uint8_t address[16]; /* client, v4 mapped; after PROXY */
 	uint16_t port;
 	char address_text[INET6_ADDRSTRLEN];
 	bool tls;
 	bool h2;
-	bool draining;                  /* no new requests: h1 closes after this one, h2 sent GOAWAY */
-	bool resumed;                   /* a TLS session was; set by front.c */
-	bool glitched;                  /* the budget of useless work was spent; set by front_glitch() */
-	unsigned n_streams;             /* requests under way */
-	size_t queued;                  /* the exchanges': body bytes given to its streams and not drained */
-	bool pressed;                   /* that stood above limits->queued_bytes, and still does above half of it */
-	struct budget glitches;         /* useless work, see front_glitch() */
-	struct timeout timer;           /* the codec's: header, idle, drain, as its state says */
-	void *owner;                    /* the worker's */
+	bool draining;      /* no new requests: h1 closes after this one, h2 sent GOAWAY */
+	bool resumed;       /* a TLS session was; set by front.c */
+	bool glitched;      /* the budget of useless work was spent; set by front_glitch() */
+	unsigned n_streams; /* requests under way */
+	size_t queued;      /* the exchanges': body bytes given to its streams and not drained */
+	bool pressed; /* that stood above limits->queued_bytes, and still does above half of it */
+	struct budget glitches;            /* useless work, see front_glitch() */
+	struct timeout timer;              /* the codec's: header, idle, drain, as its state says */
+	void *owner;                       /* the worker's */
 	void (*free_owner)(struct conn *); /* after `gone` */
 };
 
 /* Fills the struct (zeroed before by the caller, address etc. set after); the transport has not been started. */
-void front_init(struct front_conn *, struct turn *, struct transport *, const struct front_handler *,
-    const struct front_limits *, const struct front_timeouts *, void (*free_owner)(struct conn *));
+void front_init(struct front_conn *, struct turn *, struct transport *,
+    const struct front_handler *, const struct front_limits *, const struct front_timeouts *,
+    void (*free_owner)(struct conn *));
 /* Starts the transport; from here on everything comes as events.  The TLS handshake has its timeout. */
 void front_begin(struct front_conn *);
 /* Stop taking requests: h2 GOAWAY(2^31-1, NO_ERROR), after a PING ack or 1 s GOAWAY(last id); h1: Connection: close on the next answer, idle ones

@@ -24,11 +24,11 @@ struct front_h2 {
 	uint32_t magic;
 	struct front_conn *front;
 	enum front_h2_wait wait;
-	uint32_t wait_block;        /* which block WAIT_BLOCK stands for */
-	bool served;                /* a complete request has come */
-	bool final_goaway;          /* GOAWAY with the last id is queued: no new streams */
-	struct timeout drain_timer; /* first GOAWAY -> second, when the PING is not answered */
-	struct timeout slow_timer;  /* looks at blocked streams, armed only while there are any */
+	uint32_t wait_block;         /* which block WAIT_BLOCK stands for */
+	bool served;                 /* a complete request has come */
+	bool final_goaway;           /* GOAWAY with the last id is queued: no new streams */
+	struct timeout drain_timer;  /* first GOAWAY -> second, when the PING is not answered */
+	struct timeout slow_timer;   /* looks at blocked streams, armed only while there are any */
 	struct timeout linger_timer; /* ends the streams that linger, armed likewise */
 };
 

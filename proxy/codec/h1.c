@@ -87,7 +87,8 @@ fire_body(struct h1 *h, struct slice s, bool end)
 		conn_pause(h->conn, PAUSE_CREDIT);
 	h->stream.events->body(h->stream.user, s, end);
 	if (!held_short(h))
-		h->conn->in_small = false; /* the rest of a long body: in large pieces where it can flow */
+		h->conn->in_small =
+		    false; /* the rest of a long body: in large pieces where it can flow */
 }
 
 /* How many of n body bytes may be delivered now.  Below a credit that hold() has cut they go on whole: the chunk they

@@ -77,7 +77,7 @@ struct h2_stream {
 	uint64_t slow_mark, still_mark; /* front: bytes_framed at an earlier look, ... */
 	int64_t slow_ms, still_ms;      /* ... and when that was; 0: not under watch */
 	int64_t linger_ms;              /* front: until when it lingers; 0: it does not */
-	uint64_t rx_mark; /* back: bytes the connection had received when it was opened */
+	uint64_t rx_mark;   /* back: bytes the connection had received when it was opened */
 	unsigned n_interim; /* back: 1xx received */
 	unsigned n_relayed; /* back: of them passed on */
 	bool doomed;        /* closed() is due */

@@ -1,35 +1,66 @@
 /*
- * The allocator nghttp2 is given: free lists of seven sizes, so that a request costs no malloc once
+ * The allocator nghttp2 is given: free lists of eight sizes, so that a request costs no malloc once
  * the lists are warm.  Each list keeps at most 256 KiB; larger blocks go to malloc.
+ *
+ * But for one: every session keeps room for a whole frame (16 KiB and some), of which headers and control
+ * frames use the first few hundred bytes, as bodies do not go through it.  These blocks begin on pages of their
+ * own, mapped many at a time, so that an idle session costs one page and not four.
  *
  * Owner: the thread.  A session is made, used and freed on one worker, so nothing is locked.
  */
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/queue.h>
 
 #include "proxy/base/obj.h"
 #include "proxy/base/poison.h"
 #include "proxy/codec/h2.h"
 
 #define SMALLEST  ((size_t)64)
-#define N_SIZES   7U /* 64 .. 4096 */
+#define N_SIZES   8U
+#define MALLOCED  N_SIZES
+#define FRAME     (N_SIZES + 1)
 #define LIST_KEEP ((size_t)262144)
 
+#define FRAME_SPAN   ((size_t)20480) /* bytes mapped for a frame's room: whole pages */
+#define FRAME_LEAST  ((size_t)16384)
+#define PAGE         ((size_t)4096)
+#define FRAME_REGION 64U /* mapped at a time */
+#define FRAMES_KEPT  64U /* free ones that keep their pages */
+
 struct block {
-	uint32_t size_index; /* N_SIZES: from malloc */
+	uint32_t size_index; /* or MALLOCED, FRAME */
 	uint32_t size;       /* of what follows; only for blocks from malloc below 4 GiB */
 	struct block *next;  /* while free */
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "what follows a block is aligned like malloc's");
+
+#define FRAME_MOST (FRAME_SPAN - sizeof(struct block))
+
+static const size_t sizes[N_SIZES] = {SMALLEST, 128, 256, 512, 1024, 2048, 3072, 4096};
 
 static _Thread_local struct {
 	struct block *free;
 	size_t n;
 } lists[N_SIZES];
 
+struct region {
+	SLIST_ENTRY(region) link;
+	unsigned char *pages;
+};
+
+static _Thread_local struct {
+	SLIST_HEAD(, region) regions;
+	struct block *free;
+	size_t n;
+	unsigned char *fresh; /* of the newest region: never used yet */
+	unsigned n_fresh;
+} frames;
+
 static size_t
 size_at(uint32_t i)
 {
-	return SMALLEST << i;
+	return sizes[i];
 }
 
 static uint32_t
@@ -42,6 +73,79 @@ index_of(size_t n)
 	return i;
 }
 
+/* --- room for frames ------------------------------------------------------------------ */
+
+static bool
+map_region(void)
+{
+	struct region *r = malloc(sizeof(*r));
+	void *p = mmap(NULL, FRAME_SPAN * FRAME_REGION, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (r == NULL || p == MAP_FAILED) {
+		if (p != MAP_FAILED)
+			(void)munmap(p, FRAME_SPAN * FRAME_REGION);
+		free(r);
+		return false;
+	}
+	/* a huge page would be all there at once; without this it is only dearer */
+	(void)madvise(p, FRAME_SPAN * FRAME_REGION, MADV_NOHUGEPAGE);
+	r->pages = p;
+	SLIST_INSERT_HEAD(&frames.regions, r, link);
+	frames.fresh = p;
+	frames.n_fresh = FRAME_REGION;
+	return true;
+}
+
+static void *
+get_frame(void)
+{
+	struct block *b = frames.free;
+
+	if (b != NULL) {
+		frames.free = b->next;
+		frames.n--;
+		unpoison(b + 1, FRAME_MOST);
+		return b + 1;
+	}
+	if (frames.n_fresh == 0 && !map_region())
+		return NULL;
+	b = (struct block *)(void *)frames.fresh;
+	frames.fresh += FRAME_SPAN;
+	frames.n_fresh--;
+	b->size_index = FRAME;
+	b->size = (uint32_t)FRAME_MOST;
+	return b + 1;
+}
+
+static void
+put_frame(struct block *b)
+{
+	/* after many sessions at once: give the pages back, all but the one with this header */
+	if (frames.n >= FRAMES_KEPT)
+		(void)madvise((unsigned char *)b + PAGE, FRAME_SPAN - PAGE, MADV_DONTNEED);
+	b->next = frames.free;
+	frames.free = b;
+	frames.n++;
+	poison(b + 1, FRAME_MOST);
+}
+
+static void
+unmap_regions(void)
+{
+	struct region *r;
+
+	while ((r = SLIST_FIRST(&frames.regions)) != NULL) {
+		SLIST_REMOVE_HEAD(&frames.regions, link);
+		unpoison(r->pages, FRAME_SPAN * FRAME_REGION);
+		(void)munmap(r->pages, FRAME_SPAN * FRAME_REGION);
+		free(r);
+	}
+	memset(&frames, 0, sizeof(frames));
+}
+
+/* --- what nghttp2 calls --------------------------------------------------------------- */
+
 static void *
 get(size_t n, void *user)
 {
@@ -51,6 +155,8 @@ get(size_t n, void *user)
 	(void)user;
 	if (n > UINT32_MAX - sizeof(*b))
 		return NULL;
+	if (n >= FRAME_LEAST && n <= FRAME_MOST)
+		return get_frame();
 	if (i < N_SIZES && lists[i].free != NULL) {
 		b = lists[i].free;
 		lists[i].free = b->next;
@@ -79,6 +185,10 @@ put(void *p, void *user)
 		return;
 	b = (struct block *)p - 1;
 	i = b->size_index;
+	if (i == FRAME) {
+		put_frame(b);
+		return;
+	}
 	if (i >= N_SIZES || lists[i].n >= LIST_KEEP / size_at(i)) {
 		free(b);
 		return;
@@ -139,4 +249,5 @@ h2_mem_fini(void)
 		}
 		lists[i].n = 0;
 	}
+	unmap_regions();
 }

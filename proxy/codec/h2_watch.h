@@ -49,9 +49,9 @@ struct h2_watch {
 	} gaps[H2_GAPS]; /* ids it skipped: closed by that (RFC 9113 5.1.1) */
 	unsigned n_gaps;
 	unsigned acks_due, pongs_due; /* SETTINGS and PINGs of ours that are to be answered */
-	unsigned resets_due; /* streams answered early: the peer may rightly give up the rest */
-	unsigned purpose;             /* WINDOW_UPDATEs and PINGs that our DATA gives reason for */
-	uint64_t total, payload;      /* bytes received; of them (and of our DATA) useful ones */
+	unsigned resets_due;     /* streams answered early: the peer may rightly give up the rest */
+	unsigned purpose;        /* WINDOW_UPDATEs and PINGs that our DATA gives reason for */
+	uint64_t total, payload; /* bytes received; of them (and of our DATA) useful ones */
 };
 
 void h2_watch_init(struct h2_watch *, bool server, bool (*glitch)(void *, unsigned), void *user);

@@ -65,15 +65,17 @@ static bool
 answered(const struct exchange *x)
 {
 	return x->state == X_LOCAL ||
-	    (x->response_begun && (x->back == NULL || (x->request->websocket && !x->tunnel)));
+	       (x->response_begun && (x->back == NULL || (x->request->websocket && !x->tunnel)));
 }
 
 /* The one timer's meaning follows from how far the exchange is. */
 static void
 arm_for_progress(struct exchange *x)
 {
-	const struct service_timeouts *t = &x->service->config->timeouts;
+	const struct service_timeouts *t;
 
+	ENSURE(x->service != NULL);
+	t = &x->service->config->timeouts;
 	if (x->tunnel)
 		arm(x, t->websocket_idle_ms);
 	else if (x->response_end)
@@ -303,7 +305,8 @@ ask(struct exchange *x)
 		x->forward_made = true;
 	}
 	/* a client that has gone on already need not be asked to once more */
-	x->forward.expect_continue = x->request->expect_continue && !x->continued && x->body_in == 0;
+	x->forward.expect_continue =
+	    x->request->expect_continue && !x->continued && x->body_in == 0;
 	atomic_fetch_add_explicit(&x->member->backend->requests, 1, memory_order_relaxed);
 	stream_send_head(x->back, &x->forward, empty);
 	if (!empty && (buf_bytes(&x->kept) != 0 || x->request_end))
@@ -427,7 +430,7 @@ static bool
 connect_failed(enum outcome why)
 {
 	return why == OUTCOME_CONNECT_REFUSED || why == OUTCOME_CONNECT_FAILED ||
-	    why == OUTCOME_CONNECT_TIMEOUT || why == OUTCOME_BACK_TLS_FAILED;
+	       why == OUTCOME_CONNECT_TIMEOUT || why == OUTCOME_BACK_TLS_FAILED;
 }
 
 /* For status and metrics. */
@@ -469,6 +472,7 @@ keep(struct exchange *x, struct slice s)
 {
 	if (!x->replayable)
 		return;
+	ENSURE(x->service != NULL);
 	/* While nobody has it, it must be kept; the stream's window bounds it. */
 	if (x->back != NULL && buf_bytes(&x->kept) + s.n > x->service->config->rescue.max_body)
 		drop_kept(x);
@@ -522,7 +526,8 @@ on_front_trailers(void *user, const struct fields *trailers)
 	for (unsigned i = 0; i < trailers->n; i++) {
 		const struct field *f = &trailers->items[i];
 
-		fields_add(copy, a, f->id, (struct text){arena_copy(a, f->name.p, f->name.n), f->name.n},
+		fields_add(copy, a, f->id,
+		    (struct text){arena_copy(a, f->name.p, f->name.n), f->name.n},
 		    (struct text){arena_copy(a, f->value.p, f->value.n), f->value.n});
 	}
 	x->trailers = copy;
@@ -780,7 +785,7 @@ begin(struct front_conn *fc, struct stream *front, struct head *head)
 	x->request = head;
 	x->replayable = true;
 	x->grpc = type != NULL && type->value.n >= 16 &&
-	    memcmp(type->value.p, "application/grpc", 16) == 0;
+		  memcmp(type->value.p, "application/grpc", 16) == 0;
 	x->start_us = e->turn->now_us;
 	x->wall_ms = e->turn->wall_ms;
 	x->grave.run = bury;
@@ -846,7 +851,8 @@ exchange_engine_init(struct engine *e)
 	ENSURE(e->line != NULL && e->queues != NULL);
 	for (unsigned i = 0; i < f->n_services; i++) {
 		for (unsigned c = 0; c < N_COLORS; c++)
-			wait_init(&e->queues[i * N_COLORS + c], e, &f->services[i].state->waiting[c]);
+			wait_init(
+			    &e->queues[i * N_COLORS + c], e, &f->services[i].state->waiting[c]);
 	}
 }
 

@@ -29,53 +29,54 @@ struct exchange {
 	struct engine *engine;
 	struct fleet_ref *fleet;
 	struct front_conn *fc;
-	struct stream *front;           /* NULL once closed */
-	struct stream *back;            /* NULL: none open */
-	struct head *request;           /* as received; in the front stream's arena */
-	struct head forward;            /* as sent to backends; made once */
+	struct stream *front; /* NULL once closed */
+	struct stream *back;  /* NULL: none open */
+	struct head *request; /* as received; in the front stream's arena */
+	struct head forward;  /* as sent to backends; made once */
 	bool forward_made;
 
-	struct service *service;        /* NULL: not routed */
+	struct service *service; /* NULL: not routed */
 	enum color color;
 	enum split_why why;
-	bool colored;                   /* a color was chosen */
-	const struct member *member;    /* the backend that has or had it */
-	bool counted_in;                /* in that backend's inflight */
+	bool colored;                /* a color was chosen */
+	const struct member *member; /* the backend that has or had it */
+	bool counted_in;             /* in that backend's inflight */
 	const struct backend *tried[8];
 	unsigned n_tried;
 	unsigned tries;
-	unsigned addresses;             /* of the member's that this try has been to, a bit each */
-	char split_token[17];           /* a new split cookie's value to set; "": none */
+	unsigned addresses;   /* of the member's that this try has been to, a bit each */
+	char split_token[17]; /* a new split cookie's value to set; "": none */
 
 	/* the request body */
-	struct buf kept;                /* from its first byte, while it can be replayed */
-	bool replayable;                /* kept has all of it so far */
-	bool request_end;               /* the client has sent all */
-	bool request_sent;              /* and the back stream has been told */
-	bool continued;                 /* the client was told to go on (100) */
-	uint64_t body_in;               /* bytes of it */
-	uint64_t credited;              /* given back to the front */
-	uint64_t back_drained;          /* taken by the present back stream's transport */
-	const struct fields *trailers;  /* the request's, copied into the front's arena */
+	struct buf kept;               /* from its first byte, while it can be replayed */
+	bool replayable;               /* kept has all of it so far */
+	bool request_end;              /* the client has sent all */
+	bool request_sent;             /* and the back stream has been told */
+	bool continued;                /* the client was told to go on (100) */
+	uint64_t body_in;              /* bytes of it */
+	uint64_t credited;             /* given back to the front */
+	uint64_t back_drained;         /* taken by the present back stream's transport */
+	const struct fields *trailers; /* the request's, copied into the front's arena */
 
 	/* the response */
-	unsigned status;                /* as sent to the client; 0: none yet */
-	unsigned back_status;           /* as the backend said */
-	bool response_begun;            /* a final head went to the client */
+	unsigned status;      /* as sent to the client; 0: none yet */
+	unsigned back_status; /* as the backend said */
+	bool response_begun;  /* a final head went to the client */
 	bool response_end;
 	bool tunnel;
 	bool grpc;
 	bool grpc_failed;
-	uint64_t front_owed;            /* body bytes given to the front and not drained yet; change by exchange_owe() */
-	size_t ahead;                   /* how far the back stream was last allowed to be; 0: not told */
+	uint64_t
+	    front_owed; /* body bytes given to the front and not drained yet; change by exchange_owe() */
+	size_t ahead; /* how far the back stream was last allowed to be; 0: not told */
 
 	enum outcome outcome;
-	bool judged;                    /* outcome is final */
-	int64_t start_us, head_us;      /* head_us: 0 = none */
+	bool judged;               /* outcome is final */
+	int64_t start_us, head_us; /* head_us: 0 = none */
 	int64_t wall_ms;
 	struct timeout timer;
 	struct task grave;
-	TAILQ_ENTRY(exchange) link;     /* in a wait queue */
+	TAILQ_ENTRY(exchange) link; /* in a wait queue */
 	char id[REQUEST_ID_MAX + 1];
 	unsigned id_length;
 };
@@ -87,7 +88,8 @@ extern const struct front_handler exchange_handler;
  * limits.queued_bytes to let their backends get ahead; once more than limits.queued_bytes does wait, each has the least
  * there is. */
 void exchange_owe(struct exchange *, int64_t n);
-void exchange_engine_init(struct engine *);   /* slabs, queues; the rest of the engine is set by the worker */
+void exchange_engine_init(
+    struct engine *); /* slabs, queues; the rest of the engine is set by the worker */
 void exchange_engine_fini(struct engine *);
 void fleet_ref_drop(struct fleet_ref *);
 

@@ -83,7 +83,11 @@ add_location(struct exchange *x, struct head *h, struct arena *a)
 static void
 grpc_answer(struct exchange *x, const struct outcome_row *row, struct arena *a)
 {
-	struct head h = {.status = 200, .content_length = HEAD_LENGTH_NONE, .no_body = true, .minor = 1}, out;
+	struct head h = {.status = 200,
+			.content_length = HEAD_LENGTH_NONE,
+			.no_body = true,
+			.minor = 1},
+		    out;
 	const char *status = grpc_status(row->status);
 
 	add(&h, a, F_CONTENT_TYPE, "application/grpc", 16);

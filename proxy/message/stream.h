@@ -96,14 +96,14 @@ struct stream_events {
 
 #define STREAM_MAGIC 0x5741ea11u
 
-struct stream {                         /* first member of each codec's own stream struct */
+struct stream { /* first member of each codec's own stream struct */
 	uint32_t magic;
 	const struct stream_verbs *verbs;
 	const struct stream_events *events; /* set by the exchange; NULL: nobody listens */
 	void *user;
-	struct arena arena;             /* memory of the request head (front); scratch (back) */
-	struct front_conn *front;       /* front streams: the connection it came on; else NULL */
-	uint64_t bytes_in, bytes_out;   /* body bytes received and sent, for the log */
+	struct arena arena;           /* memory of the request head (front); scratch (back) */
+	struct front_conn *front;     /* front streams: the connection it came on; else NULL */
+	uint64_t bytes_in, bytes_out; /* body bytes received and sent, for the log */
 };
 
 static inline void

@@ -520,8 +520,7 @@ test_early_response_and_more(void **state)
 		if (i % 2 == 0)
 			peer_more(rig->peer, other, "end", 3, true);
 		else
-			nghttp2_submit_rst_stream(
-			    rig->peer->session, 0, other, NGHTTP2_CANCEL);
+			nghttp2_submit_rst_stream(rig->peer->session, 0, other, NGHTTP2_CANCEL);
 		peer_pump(rig->peer);
 		assert_int_equal(rig->front->n_streams, 1);
 	}
