@@ -3,7 +3,7 @@
  *
  *   accepted:    start -> established
  *   connecting:  start -> (writable) -> SO_ERROR -> established
- *                                                  -> lost(CONNECT_REFUSED, CONNECT_FAILED)
+ *                                                  -> lost(CONNECT_REFUSED, CONNECT_FAILED, NO_SOCKET)
  *
  * A connect never reports from inside transport_start(), even when it failed at once: its event is
  * made active and comes from the loop.
@@ -50,6 +50,25 @@ met_itself(const struct wire *w)
 	return here.ss_family != AF_UNIX && n_here == n_there && memcmp(&here, &there, n_here) == 0;
 }
 
+/* What went wrong here says nothing against the backend: it must not be held down, nor its color tripped. */
+static enum outcome
+connect_outcome(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		return OUTCOME_CONNECT_REFUSED;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+	case ENOSPC:        /* epoll's user limit */
+	case EADDRNOTAVAIL: /* all local ports towards this address are taken */
+		return OUTCOME_NO_SOCKET;
+	default:
+		return OUTCOME_CONNECT_FAILED;
+	}
+}
+
 static void
 connect_done(struct wire *w)
 {
@@ -58,8 +77,7 @@ connect_done(struct wire *w)
 	if (error == 0 && met_itself(w))
 		error = ECONNREFUSED;
 	if (error != 0) {
-		conn_lost(w->transport.conn,
-		    error == ECONNREFUSED ? OUTCOME_CONNECT_REFUSED : OUTCOME_CONNECT_FAILED);
+		conn_lost(w->transport.conn, connect_outcome(error));
 		return;
 	}
 	w->connecting = false;

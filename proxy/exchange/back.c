@@ -160,6 +160,8 @@ connect_failed(struct pooled *p)
 
 	if (p->bc.conn.lost_why == OUTCOME_OK)
 		return; /* closed by ourselves */
+	if (p->bc.conn.lost_why == OUTCOME_NO_SOCKET)
+		return; /* nobody was asked */
 	g->next_address = p->address + 1;
 	g->failed_addresses |= 1U << p->address;
 	if ((g->failed_addresses & all_addresses(p->n_addresses)) != all_addresses(p->n_addresses))

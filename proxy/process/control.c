@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,8 @@
 	(4 *                                                                                       \
 	    STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
 #define DRAIN_LOOK_MS 50
+#define ADMIN_FILES   80U /* its connections, the log, the resolver's and libraries' own */
+#define WORKER_FILES  6U  /* without listeners and connections */
 
 static int64_t
 clock_ms(clockid_t id)
@@ -334,6 +337,25 @@ free_edge(struct control *c)
 	rate_free(c->edge.rates);
 }
 
+/*
+ * Each connection at the front may need one at the back, and the admin socket must answer when all are taken: who is
+ * let in is served, the others are turned away at once.
+ */
+static uint32_t
+connections_max(const struct control *c)
+{
+	uint32_t max = c->config->limits.connections;
+	rlim_t own = ADMIN_FILES + c->n_workers * (WORKER_FILES + (rlim_t)c->config->n_listeners);
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur >= own + 2 * (rlim_t)max)
+		return max;
+	max = r.rlim_cur > own + 2 ? (uint32_t)((r.rlim_cur - own) / 2) : 1;
+	log_warn("open files are limited to %llu: %u connections are taken, not %u; raise LimitNOFILE",
+	    (unsigned long long)r.rlim_cur, max, c->config->limits.connections);
+	return max;
+}
+
 static int
 make_edge(struct control *c, char *err, size_t err_size)
 {
@@ -341,6 +363,7 @@ make_edge(struct control *c, char *err, size_t err_size)
 
 	e->config = c->config;
 	e->control = &c->mailbox;
+	e->connections_max = connections_max(c);
 	e->access_log = strcmp(c->config->log_access, "off") != 0;
 	e->tls = calloc(c->config->n_listeners + 1, sizeof(struct tls_server *));
 	e->maintenance_pages = calloc(c->config->n_services + 1, sizeof(char *));

@@ -59,11 +59,6 @@ raise_file_limit(const struct config *config)
 		r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > want ? want : r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
 	}
-	if (r.rlim_cur < want)
-		log_warn("open files are limited to %llu; %u connections may need %llu: raise "
-			 "LimitNOFILE",
-		    (unsigned long long)r.rlim_cur, config->limits.connections,
-		    (unsigned long long)want);
 }
 
 static int

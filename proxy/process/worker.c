@@ -245,7 +245,7 @@ accepted(struct acceptor *a, int fd, const struct sockaddr_storage *ss)
 	uint32_t open = atomic_fetch_add_explicit(&w->edge->connections, 1, memory_order_relaxed);
 
 	map_address(address, &port, ss);
-	if (open >= w->edge->config->limits.connections ||
+	if (open >= w->edge->connections_max ||
 	    (l->proxy_protocol && !network_list_has(&l->proxy_protocol_from, address))) {
 		set(&w->counters.refused, 1);
 		atomic_fetch_sub_explicit(&w->edge->connections, 1, memory_order_relaxed);

@@ -25,6 +25,7 @@ struct edge {
 	struct rate_table *rates;
 	const char **maintenance_pages; /* by service index */
 	_Atomic uint32_t connections;   /* open at the front, all workers */
+	uint32_t connections_max;       /* limits.connections, or what the descriptors allow */
 	struct mailbox *control;
 	bool access_log;
 };

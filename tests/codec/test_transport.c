@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -320,6 +321,29 @@ refused_is_told_later(void **state)
 	side_free(s);
 }
 
+/* That this process is short of descriptors is not the backend's fault. */
+static void
+no_descriptor_is_left(void **state)
+{
+	struct sockaddr_storage to;
+	struct rlimit old, none;
+	unsigned len;
+	struct side *s;
+	int listener = tcp_listen(&to, &len);
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = old;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	s = connecting(&to, len);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	LOOP_UNTIL(&loop, s->gone);
+	assert_int_equal(s->why, OUTCOME_NO_SOCKET);
+	side_free(s);
+	close(listener);
+}
+
 static void
 unix_sockets(void **state)
 {
@@ -423,6 +447,7 @@ main(void)
 	    TEST(connect_and_talk),
 	    TEST(paused_connection_does_not_spin),
 	    TEST(refused_is_told_later),
+	    TEST(no_descriptor_is_left),
 	    TEST(unix_sockets),
 	    TEST(close_before_the_outcome),
 	    TEST(unread_answer_outlives_a_reset),

@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from harness import SANITIZED, H1, wait_for
+from conftest import service
+from harness import SANITIZED, TEAL, H1, Closed, config_text, wait_for
 
 
 @pytest.mark.seconds(240)
@@ -67,6 +68,41 @@ def test_idle_tls_connections(make_edge, make_origin, certificates):
         c.close()
     wait_for(lambda: connections() < 5, "all to be gone")
     assert teal.cpu() - cpu < 10
+
+
+def test_more_clients_than_descriptors(make_teal, make_origin, loop):
+    """Who is let in is served, the rest turned away at once; the admin socket answers, and it passes."""
+    origin = make_origin()
+    teal = make_teal({"services": [service(origin)]}, start=False)
+    teal.file.write_text(config_text(teal.config))
+    teal.spawn(["prlimit", "--nofile=200:200", str(TEAL), "-c", str(teal.file)])
+    wait_for(teal.ready, "teal to be ready")
+    clients = [teal.h1() for _ in range(300)]
+    answers = []
+    for c in clients:
+        try:
+            c.request("GET", "/tweak?gate=full")
+        except OSError:
+            pass
+    wait_for(lambda: len(origin.find("/tweak")) >= 40, "40 requests")
+    assert teal.admin("GET", "/v1/status")[0] == 200
+    loop.call(origin.open, "full")
+    for c in clients:
+        try:
+            answers.append(c.response().status)
+        except (Closed, OSError):
+            pass
+        c.close()
+    assert set(answers) == {200} and len(answers) >= 40
+
+    def again():
+        try:
+            return teal.get("/x").status == 200
+        except (Closed, OSError):
+            return False
+
+    wait_for(again, "new clients to be served")
+    assert teal.service()["colors"]["blue"]["failures"] == 0
 
 
 @pytest.mark.seconds(240)
