@@ -26,8 +26,9 @@
 	(4 *                                                                                       \
 	    STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
 #define DRAIN_LOOK_MS 50
-#define ADMIN_FILES   80U /* its connections, the log, the resolver's and libraries' own */
-#define WORKER_FILES  6U  /* without listeners and connections */
+#define ADMIN_FILES   80U   /* its connections, the log, the resolver's and libraries' own */
+#define WORKER_FILES  6U    /* without listeners and connections */
+#define BACK_FILES    8192U /* kept for connections to backends; half of all where there are few */
 
 static int64_t
 clock_ms(clockid_t id)
@@ -347,11 +348,17 @@ connections_max(const struct control *c)
 	uint32_t max = c->config->limits.connections;
 	rlim_t own = ADMIN_FILES + c->n_workers * (WORKER_FILES + (rlim_t)c->config->n_listeners);
 	struct rlimit r;
+	rlim_t left;
 
-	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur >= own + 2 * (rlim_t)max)
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY)
 		return max;
-	max = r.rlim_cur > own + 2 ? (uint32_t)((r.rlim_cur - own) / 2) : 1;
-	log_warn("open files are limited to %llu: %u connections are taken, not %u; raise LimitNOFILE",
+	left = r.rlim_cur > own + 2 ? r.rlim_cur - own : 2;
+	left -= left / 2 < BACK_FILES ? left / 2 : BACK_FILES;
+	if (left >= max)
+		return max;
+	max = (uint32_t)left;
+	log_warn(
+	    "open files are limited to %llu: %u connections are taken, not %u; raise LimitNOFILE",
 	    (unsigned long long)r.rlim_cur, max, c->config->limits.connections);
 	return max;
 }
