@@ -323,16 +323,22 @@ static void
 read_away(struct conn *c)
 {
 	struct chunk *scratch = chunk_new(c->turn->chunks, CHUNK_LARGE);
+	size_t before = c->lingered;
 	ssize_t n;
 
 	do {
 		n = c->transport->ops->read(c->transport, scratch->data, scratch->size);
 		if (n > 0)
 			c->lingered += (size_t)n;
-	} while (n > 0 && c->lingered < CONN_LINGER_BYTES);
+	} while (
+	    n > 0 && c->lingered < CONN_LINGER_BYTES && c->lingered - before < CONN_TURN_BYTES);
 	chunk_unref(scratch);
-	if (n != IO_AGAIN)
+	if (n == IO_AGAIN)
+		return;
+	if (n <= 0 || c->lingered >= CONN_LINGER_BYTES)
 		conn_close(c, false);
+	else
+		turn_later(c->turn, &c->run_task);
 }
 
 static void

@@ -20,13 +20,14 @@
 #include "proxy/base/turn.h"
 #include "proxy/codec/transport.h"
 
-#define CONN_TURN_BYTES   ((size_t)65536)  /* read per wake-up, then the others have their turn */
-#define CONN_FLUSH_BYTES  ((size_t)262144) /* written per turn, the same */
-#define CONN_IN_MAX       ((size_t)131072) /* in_max unless the codec sets another */
-#define CONN_OUT_HIGH     ((size_t)65536)  /* produce() stops filling, reading pauses */
-#define CONN_OUT_LOW      ((size_t)16384)  /* reading goes on */
-#define CONN_LINGER_MS    1000
-#define CONN_LINGER_BYTES ((size_t)65536)
+#define CONN_TURN_BYTES  ((size_t)65536)  /* read per wake-up, then the others have their turn */
+#define CONN_FLUSH_BYTES ((size_t)262144) /* written per turn, the same */
+#define CONN_IN_MAX      ((size_t)131072) /* in_max unless the codec sets another */
+#define CONN_OUT_HIGH    ((size_t)65536)  /* produce() stops filling, reading pauses */
+#define CONN_OUT_LOW     ((size_t)16384)  /* reading goes on */
+#define CONN_LINGER_MS   1000
+#define CONN_LINGER_BYTES                                                                          \
+	((size_t)16 << 20) /* what an uploader may have on its way before it reads */
 
 enum {
 	PAUSE_OUTPUT = 1, /* the output queue is above its mark; front only */

@@ -1279,7 +1279,6 @@ lingering_has_an_end(void **state)
 		conn_close_after_flush(conn_of(s));
 		pump(s);
 		feed(s, 0, CONN_LINGER_BYTES - 1 + (size_t)over);
-		memory_set_read_max(s->mt, 1000);
 		pump(s);
 		assert_int_equal(s->n_free, over);
 		put_away(s);

@@ -84,10 +84,11 @@ def test_hop_by_hop_request_fields_are_removed(edge):
         ("Proxy-Connection", "keep-alive"),
         ("TE", "gzip"),
         ("Proxy-Authorization", "Basic eDp5"),
+        ("Proxy", "http://evil.test"),  # CVE-2016-5385
     ]
     with edge.h1() as c:
         f = fields(c.get("/echo", sent))
-    for name in ("keep-alive", "x-private", "proxy-connection"):
+    for name in ("keep-alive", "x-private", "proxy-connection", "proxy"):
         assert name not in f
     assert f["x-public"] == ["1"]
     assert "gzip" not in str(f.get("te"))
