@@ -17,6 +17,7 @@
 enum { KIND_SMALL, KIND_LARGE, KIND_ODD, N_POOLED = KIND_ODD };
 
 #define SEGMENTS_KEPT 1024
+#define SMALL_EACH    4U
 
 struct segment {
 	struct segment *next;
@@ -29,7 +30,7 @@ struct segment {
 struct chunk_pool {
 	struct chunk *free[N_POOLED]; /* LIFO: the warmest first */
 	unsigned n_free[N_POOLED];
-	unsigned keep;
+	unsigned keep; /* large ones, and SMALL_EACH times as many small ones */
 	unsigned in_use;
 	bool closed; /* chunk_pool_free() came while chunks were in use */
 	size_t bytes, busy;
@@ -146,7 +147,8 @@ chunk_unref(struct chunk *c)
 
 	pool->in_use--;
 	pool->busy -= c->size;
-	if (c->kind < N_POOLED && pool->n_free[c->kind] < pool->keep) {
+	if (c->kind < N_POOLED &&
+	    pool->n_free[c->kind] < pool->keep * (c->kind == KIND_SMALL ? SMALL_EACH : 1U)) {
 		c->next_free = pool->free[c->kind];
 		pool->free[c->kind] = c;
 		pool->n_free[c->kind]++;

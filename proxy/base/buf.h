@@ -31,7 +31,7 @@ struct chunk {
 };
 
 /* LIFO free lists of the two sizes; other sizes are malloc'd and freed.  `keep`: how many free
- * chunks of each size are kept.  malloc failure ends the process (ENSURE): a proxy without 16 KiB
+ * large chunks are kept; of small ones as many bytes.  malloc failure ends the process (ENSURE): a proxy without 16 KiB
  * is dead. */
 struct chunk_pool *chunk_pool_new(unsigned keep);
 void chunk_pool_free(struct chunk_pool *);

@@ -15,6 +15,8 @@
 #include "proxy/codec/h1.h"
 
 #define DRAIN_PING_MS 1000
+#define EARLY_MS      100
+#define EARLY_BYTES   ((size_t)8192) /* less than a backend may be ahead */
 #define LAST_IDS                                                                                   \
 	0x7ffff000 /* near the end of the ids: a new connection is needed (RFC 9113 5.1.1) */
 
@@ -57,6 +59,30 @@ add_own_fields(struct h2_stream *s, struct h2_nva *a, const struct head *head, c
 		h2_nva_field(a, F_DATE, (struct text){h1_date(s->h2->conn->turn->wall_ms), 29});
 }
 
+/*
+ * An error's head, while the client is still sending: some clients stop in the middle when they see it and end the stream short
+ * of its Content-Length, which is malformed and resets it (RFC 9113 8.1.1), body of the answer and all.  So it waits for that
+ * body, or enough of it, or EARLY_MS.
+ */
+static bool
+must_wait(const struct h2_stream *s, const struct head *head, bool end)
+{
+	return head->status >= 400 && !end && !s->end_in && s->block.content_length > 0;
+}
+
+void
+front_h2_submit_held(struct h2_stream *s)
+{
+	struct h2_nva a = {.nv = s->held, .n = s->n_held};
+
+	s->held = NULL;
+	s->linger_ms = 0;
+	if (s->h2->ended || s->discard || s->doomed)
+		return;
+	submit_head(s, &a, false, false);
+	conn_output(s->h2->conn);
+}
+
 static void
 send_head(struct stream *stream, const struct head *head, bool end)
 {
@@ -81,8 +107,34 @@ send_head(struct stream *stream, const struct head *head, bool end)
 		s->head_out = true;
 		s->out_ended = end;
 	}
+	if (!interim && !a.bad && must_wait(s, head, end)) {
+		s->held = h2_nva_keep(&a, &stream->arena);
+		s->n_held = a.n;
+		front_h2_linger(s, EARLY_MS);
+		return;
+	}
 	submit_head(s, &a, interim, end);
 	conn_output(s->h2->conn);
+}
+
+static void
+send_body(struct stream *stream, struct slice body, bool end)
+{
+	struct h2_stream *s = h2_stream_of(stream);
+
+	h2_send_body(stream, body, end);
+	if (s->held != NULL && (end || buf_bytes(&s->out) >= EARLY_BYTES))
+		front_h2_submit_held(s);
+}
+
+static void
+send_trailers(struct stream *stream, const struct fields *fields)
+{
+	struct h2_stream *s = h2_stream_of(stream);
+
+	h2_send_trailers(stream, fields);
+	if (s->held != NULL)
+		front_h2_submit_held(s);
 }
 
 static uint32_t
@@ -112,8 +164,8 @@ reset(struct stream *stream, enum outcome why)
 
 static const struct stream_verbs verbs = {
     .send_head = send_head,
-    .send_body = h2_send_body,
-    .send_trailers = h2_send_trailers,
+    .send_body = send_body,
+    .send_trailers = send_trailers,
     .consumed = h2_consumed,
     .hold = h2_hold,
     .reset = reset,
@@ -158,7 +210,7 @@ static void
 end_out(struct h2_stream *s)
 {
 	if (!s->end_in && !s->tunnel)
-		front_h2_linger(s);
+		front_h2_answered(s);
 }
 
 static enum outcome

@@ -29,7 +29,7 @@ struct front_h2 {
 	bool final_goaway;           /* GOAWAY with the last id is queued: no new streams */
 	struct timeout drain_timer;  /* first GOAWAY -> second, when the PING is not answered */
 	struct timeout slow_timer;   /* looks at blocked streams, armed only while there are any */
-	struct timeout linger_timer; /* ends the streams that linger, armed likewise */
+	struct timeout linger_timer; /* what streams answered early wait for, armed likewise */
 };
 
 static inline struct front_h2 *
@@ -49,7 +49,10 @@ void front_h2_time_begin(struct front_h2 *);
 void front_h2_time_settle(struct front_h2 *); /* arms what the state asks for */
 void front_h2_time_fini(struct front_h2 *);
 /* The stream is answered and its request has not ended: what still comes is discarded, for a while. */
-void front_h2_linger(struct h2_stream *);
+void front_h2_answered(struct h2_stream *);
+/* In this time the stream's held head goes out; or if there is none, it is reset. */
+void front_h2_linger(struct h2_stream *, int64_t ms);
+void front_h2_submit_held(struct h2_stream *);
 void front_h2_final_goaway(struct front_h2 *);
 
 #endif

@@ -123,21 +123,27 @@ look_ms(const struct front_h2 *f)
 
 /* --- answered early ------------------------------------------------------------------- */
 
+void
+front_h2_linger(struct h2_stream *s, int64_t ms)
+{
+	struct front_h2 *f = front_h2_of(s->h2);
+	struct turn *turn = turn_of(f);
+
+	s->linger_ms = turn->now_ms + ms;
+	if (!timeout_armed(&f->linger_timer) || f->linger_timer.deadline_ms > s->linger_ms)
+		timeout_set(&turn->wheel, &f->linger_timer, turn->now_ms, ms);
+}
+
 /*
  * RFC 9113 8.1 allows RST_STREAM NO_ERROR behind the answer at once, but clients that are still sending then see
  * their stream closed before they have read the answer.  What they send meanwhile is what their window has: nothing
  * is added to it.
  */
 void
-front_h2_linger(struct h2_stream *s)
+front_h2_answered(struct h2_stream *s)
 {
-	struct front_h2 *f = front_h2_of(s->h2);
-	struct turn *turn = turn_of(f);
-
-	s->linger_ms = turn->now_ms + LINGER_MS;
-	f->h2.watch.resets_due++;
-	if (!timeout_armed(&f->linger_timer))
-		timeout_set(&turn->wheel, &f->linger_timer, turn->now_ms, LINGER_MS);
+	front_h2_linger(s, LINGER_MS);
+	s->h2->watch.resets_due++;
 	h2_stream_close(s, OUTCOME_OK);
 	h2_detach(s);
 	arena_fini(&s->stream.arena); /* the exchange was the last to look */
@@ -162,7 +168,10 @@ linger_fired(struct timeout *t)
 			continue;
 		}
 		s->linger_ms = 0;
-		h2_reset(s, NGHTTP2_NO_ERROR);
+		if (s->held != NULL)
+			front_h2_submit_held(s);
+		else
+			h2_reset(s, NGHTTP2_NO_ERROR);
 	}
 	if (next_ms != INT64_MAX)
 		timeout_set(&turn->wheel, &f->linger_timer, turn->now_ms, next_ms - turn->now_ms);

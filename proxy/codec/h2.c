@@ -200,7 +200,7 @@ on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 	if (s == NULL)
 		return 0;
 	nghttp2_session_set_stream_user_data(session, id, NULL);
-	if (s->linger_ms != 0 && !s->peer_reset && h2->watch.resets_due > 0)
+	if (s->linger_ms != 0 && s->end_out && !s->peer_reset && h2->watch.resets_due > 0)
 		h2->watch.resets_due--;
 	h2_stream_close(s, s->doom != OUTCOME_OK ? s->doom : h2->role->outcome(s, code));
 	h2_stream_free(s);

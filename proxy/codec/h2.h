@@ -76,7 +76,7 @@ struct h2_stream {
 	uint64_t bytes_framed;
 	uint64_t slow_mark, still_mark; /* front: bytes_framed at an earlier look, ... */
 	int64_t slow_ms, still_ms;      /* ... and when that was; 0: not under watch */
-	int64_t linger_ms;              /* front: until when it lingers; 0: it does not */
+	int64_t linger_ms;              /* front: see front_h2_linger(); 0: nothing */
 	uint64_t rx_mark;   /* back: bytes the connection had received when it was opened */
 	unsigned n_interim; /* back: 1xx received */
 	unsigned n_relayed; /* back: of them passed on */
@@ -95,7 +95,9 @@ struct h2_stream {
 	bool asked_100;    /* back: Expect: 100-continue was sent */
 	bool head_request; /* back: the request was HEAD */
 	bool reused;       /* back: not the first stream of its connection */
-	nghttp2_nv *held;  /* back: request that waits for the peer's SETTINGS; in stream.arena */
+	/* In stream.arena.  Back: a request that waits for the peer's SETTINGS.  Front: an answer's head that waits for
+	 * its body. */
+	nghttp2_nv *held;
 	size_t n_held;
 };
 LIST_HEAD(h2_stream_list, h2_stream);

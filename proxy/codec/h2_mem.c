@@ -1,10 +1,13 @@
 /*
  * The allocator nghttp2 is given: free lists of eight sizes, so that a request costs no malloc once
- * the lists are warm.  Each list keeps at most 256 KiB; larger blocks go to malloc.
+ * the lists are warm.  Each list keeps at most 512 KiB; larger blocks go to malloc.
  *
- * But for one: every session keeps room for a whole frame (16 KiB and some), of which headers and control
- * frames use the first few hundred bytes, as bodies do not go through it.  These blocks begin on pages of their
- * own, mapped many at a time, so that an idle session costs one page and not four.
+ * But for two: every session keeps room for a whole frame (16 KiB and some), of which headers and control
+ * frames use the first few hundred bytes, as bodies do not go through it.  It is mapped in spans of pages, many at
+ * a time, behind room for the session itself (3 KiB): an idle session costs one page for both.
+ *
+ *   span: | beside: session | frame ........................ |
+ *         | page one, touched   | the rest, touched by long headers only
  *
  * Owner: the thread.  A session is made, used and freed on one worker, so nothing is locked.
  */
@@ -20,13 +23,14 @@
 #define N_SIZES   8U
 #define MALLOCED  N_SIZES
 #define FRAME     (N_SIZES + 1)
-#define LIST_KEEP ((size_t)262144)
+#define LIST_KEEP ((size_t)524288)
 
-#define FRAME_SPAN   ((size_t)20480) /* bytes mapped for a frame's room: whole pages */
-#define FRAME_LEAST  ((size_t)16384)
-#define PAGE         ((size_t)4096)
-#define FRAME_REGION 64U /* mapped at a time */
-#define FRAMES_KEPT  64U /* free ones that keep their pages */
+#define PAGE        ((size_t)4096)
+#define SPAN        (5 * PAGE)
+#define BESIDE      6U /* in sizes[] */
+#define FRAME_LEAST ((size_t)16384)
+#define REGION      64U /* spans mapped at a time */
+#define FRAMES_KEPT 64U /* free ones that keep all their pages */
 
 struct block {
 	uint32_t size_index; /* or MALLOCED, FRAME */
@@ -35,9 +39,10 @@ struct block {
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "what follows a block is aligned like malloc's");
 
-#define FRAME_MOST (FRAME_SPAN - sizeof(struct block))
-
 static const size_t sizes[N_SIZES] = {SMALLEST, 128, 256, 512, 1024, 2048, 3072, 4096};
+
+#define FRAME_AT   (sizes[BESIDE] + sizeof(struct block))
+#define FRAME_MOST (SPAN - FRAME_AT - sizeof(struct block))
 
 static _Thread_local struct {
 	struct block *free;
@@ -79,55 +84,83 @@ static bool
 map_region(void)
 {
 	struct region *r = malloc(sizeof(*r));
-	void *p = mmap(NULL, FRAME_SPAN * FRAME_REGION, PROT_READ | PROT_WRITE,
+	void *p = mmap(NULL, SPAN * REGION, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (r == NULL || p == MAP_FAILED) {
 		if (p != MAP_FAILED)
-			(void)munmap(p, FRAME_SPAN * FRAME_REGION);
+			(void)munmap(p, SPAN * REGION);
 		free(r);
 		return false;
 	}
 	/* a huge page would be all there at once; without this it is only dearer */
-	(void)madvise(p, FRAME_SPAN * FRAME_REGION, MADV_NOHUGEPAGE);
+	(void)madvise(p, SPAN * REGION, MADV_NOHUGEPAGE);
 	r->pages = p;
 	SLIST_INSERT_HEAD(&frames.regions, r, link);
 	frames.fresh = p;
-	frames.n_fresh = FRAME_REGION;
+	frames.n_fresh = REGION;
+	return true;
+}
+
+static void
+keep(struct block *b)
+{
+	uint32_t i = b->size_index;
+
+	if (i == FRAME) {
+		b->next = frames.free;
+		frames.free = b;
+		frames.n++;
+	} else {
+		b->next = lists[i].free;
+		lists[i].free = b;
+		lists[i].n++;
+	}
+	poison(b + 1, b->size);
+}
+
+/* A new span: both of its blocks are free. */
+static bool
+carve(void)
+{
+	struct block *beside, *frame;
+
+	if (frames.n_fresh == 0 && !map_region())
+		return false;
+	beside = (struct block *)(void *)frames.fresh;
+	frame = (struct block *)(void *)(frames.fresh + FRAME_AT);
+	frames.fresh += SPAN;
+	frames.n_fresh--;
+	beside->size_index = BESIDE;
+	beside->size = (uint32_t)sizes[BESIDE];
+	keep(beside);
+	frame->size_index = FRAME;
+	frame->size = (uint32_t)FRAME_MOST;
+	keep(frame);
 	return true;
 }
 
 static void *
 get_frame(void)
 {
-	struct block *b = frames.free;
+	struct block *b;
 
-	if (b != NULL) {
-		frames.free = b->next;
-		frames.n--;
-		unpoison(b + 1, FRAME_MOST);
-		return b + 1;
-	}
-	if (frames.n_fresh == 0 && !map_region())
+	if (frames.free == NULL && !carve())
 		return NULL;
-	b = (struct block *)(void *)frames.fresh;
-	frames.fresh += FRAME_SPAN;
-	frames.n_fresh--;
-	b->size_index = FRAME;
-	b->size = (uint32_t)FRAME_MOST;
+	b = frames.free;
+	frames.free = b->next;
+	frames.n--;
+	unpoison(b + 1, b->size);
 	return b + 1;
 }
 
 static void
 put_frame(struct block *b)
 {
-	/* after many sessions at once: give the pages back, all but the one with this header */
+	/* after many sessions at once: the pages behind the first go back */
 	if (frames.n >= FRAMES_KEPT)
-		(void)madvise((unsigned char *)b + PAGE, FRAME_SPAN - PAGE, MADV_DONTNEED);
-	b->next = frames.free;
-	frames.free = b;
-	frames.n++;
-	poison(b + 1, FRAME_MOST);
+		(void)madvise((unsigned char *)b - FRAME_AT + PAGE, SPAN - PAGE, MADV_DONTNEED);
+	keep(b);
 }
 
 static void
@@ -137,11 +170,13 @@ unmap_regions(void)
 
 	while ((r = SLIST_FIRST(&frames.regions)) != NULL) {
 		SLIST_REMOVE_HEAD(&frames.regions, link);
-		unpoison(r->pages, FRAME_SPAN * FRAME_REGION);
-		(void)munmap(r->pages, FRAME_SPAN * FRAME_REGION);
+		unpoison(r->pages, SPAN * REGION);
+		(void)munmap(r->pages, SPAN * REGION);
 		free(r);
 	}
 	memset(&frames, 0, sizeof(frames));
+	lists[BESIDE].free = NULL;
+	lists[BESIDE].n = 0;
 }
 
 /* --- what nghttp2 calls --------------------------------------------------------------- */
@@ -157,6 +192,8 @@ get(size_t n, void *user)
 		return NULL;
 	if (n >= FRAME_LEAST && n <= FRAME_MOST)
 		return get_frame();
+	if (i == BESIDE && lists[i].free == NULL && !carve())
+		return NULL;
 	if (i < N_SIZES && lists[i].free != NULL) {
 		b = lists[i].free;
 		lists[i].free = b->next;
@@ -189,14 +226,10 @@ put(void *p, void *user)
 		put_frame(b);
 		return;
 	}
-	if (i >= N_SIZES || lists[i].n >= LIST_KEEP / size_at(i)) {
+	if (i == MALLOCED || (i != BESIDE && lists[i].n >= LIST_KEEP / size_at(i)))
 		free(b);
-		return;
-	}
-	b->next = lists[i].free;
-	lists[i].free = b;
-	lists[i].n++;
-	poison(p, size_at(i));
+	else
+		keep(b);
 }
 
 static void *
@@ -240,6 +273,7 @@ h2_mem(void)
 void
 h2_mem_fini(void)
 {
+	unmap_regions();
 	for (uint32_t i = 0; i < N_SIZES; i++) {
 		while (lists[i].free != NULL) {
 			struct block *b = lists[i].free;
@@ -249,5 +283,4 @@ h2_mem_fini(void)
 		}
 		lists[i].n = 0;
 	}
-	unmap_regions();
 }

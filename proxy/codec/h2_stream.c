@@ -15,7 +15,7 @@
 #include "proxy/base/obj.h"
 #include "proxy/codec/h2.h"
 
-#define STREAMS_KEPT 256U
+#define STREAMS_KEPT 1024U
 
 static _Thread_local struct slab slab;
 

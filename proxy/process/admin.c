@@ -33,7 +33,7 @@
 #define HEADER_MAX      (16 * 1024)
 #define CONNECTIONS_MAX 64 /* per listener; more wait in the backlog */
 #define BACKLOG         64
-#define IDLE_SECONDS    10 /* 64 silent ones must not keep an operator out for long */
+#define IDLE_SECONDS    10  /* 64 silent ones must not keep an operator out for long */
 #define ACCEPT_PAUSE_MS 200 /* after accept() failed: no descriptors, say */
 #define ADMIN_MAGIC     0x61646d69u
 #define ANSWER_MAGIC    0x616e7377u

@@ -483,6 +483,59 @@ test_early_response(void **state)
 	finish();
 }
 
+/* An error's head that comes before its body, in the middle of an upload: it waits for the body, but not for long. */
+static void
+test_early_head_waits(void **state)
+{
+	const nghttp2_nv post[] = {PEER_POST, NV("content-length", "1000000")};
+	static char some[10001];
+	struct ear *e;
+	int32_t id[5];
+
+	(void)state;
+	fill(some, 10000);
+	start_peer();
+	peer_request(rig->peer, post, COUNT(post), "some", true);
+	peer_pump(rig->peer);
+	ear_answer(&rig->ears[0], 413, NULL, true); /* lingers: a later time to look */
+	peer_pump(rig->peer);
+	e = &rig->ears[1];
+	for (unsigned i = 0; i < 5; i++) {
+		id[i] = peer_request(rig->peer, post, COUNT(post), "some", true);
+		peer_pump(rig->peer);
+		ear_answer(&e[i], i < 4 ? 413 : 200, NULL, false);
+		peer_pump(rig->peer);
+		assert_int_equal(reply(id[i])->head_done, i == 4);
+	}
+	ear_body(&e[0], "too ", false);
+	peer_pump(rig->peer);
+	assert_false(reply(id[0])->head_done);
+	ear_body(&e[0], "much", true);
+	ear_body(&e[1], some, false);
+	ear_reset(&e[3], OUTCOME_BACK_TRUNCATED);
+	peer_pump(rig->peer);
+	assert_has(reply(id[0])->head.p, ":status: 413\n");
+	assert_string_equal(reply(id[0])->body.p, "too much");
+	assert_true(reply(id[0])->end);
+	assert_int_equal(reply(id[1])->body.n, 10000);
+	assert_false(reply(id[2])->head_done);
+	assert_true(reply(id[3])->closed && !reply(id[3])->head_done);
+	test_advance(rig->turn, 150);
+	peer_pump(rig->peer);
+	assert_has(reply(id[2])->head.p, ":status: 413\n");
+	assert_false(reply(id[0])->closed);
+	test_advance(rig->turn, 1000);
+	peer_pump(rig->peer);
+	assert_true(reply(id[0])->closed);
+	for (unsigned i = 1; i < 5; i++) {
+		if (i != 3)
+			ear_reset(&e[i], OUTCOME_INTERNAL);
+	}
+	peer_pump(rig->peer);
+	assert_int_equal(rig->front->n_streams, 0);
+	finish();
+}
+
 /* What an answered client goes on to send: its window, and the connection's is as it was. */
 static void
 test_early_response_and_more(void **state)
@@ -1673,6 +1726,7 @@ main(void)
 	    cmocka_unit_test(test_websocket),
 	    cmocka_unit_test(test_early_response),
 	    cmocka_unit_test(test_early_response_and_more),
+	    cmocka_unit_test(test_early_head_waits),
 	    cmocka_unit_test(test_reset_ok_keeps_the_answer),
 	    cmocka_unit_test(test_reset_codes),
 	    cmocka_unit_test(test_client_resets_and_leaves),
