@@ -5,10 +5,12 @@
  *      end:   SIGTERM -> drain -> every connection gone or the deadline -> stop -> join
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -400,6 +402,15 @@ make_fleet(struct control *c, char *err, size_t err_size)
 	}
 	if (warning[0] != '\0')
 		log_warn("%s", warning);
+	/* Two that write the same file would undo each other's changes.  Held until the process ends. */
+	c->state_lock = open(c->config->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->state_lock != -1 && flock(c->state_lock, LOCK_EX | LOCK_NB) == -1 &&
+	    errno == EWOULDBLOCK) {
+		snprintf(err, err_size, "state directory %s: another teal uses it",
+		    c->config->state_directory);
+		state_free(state);
+		return -1;
+	}
 	result = roster_init(&c->roster, c->config, c->n_workers, state, err, err_size);
 	state_free(state);
 	if (result == -1)
@@ -565,6 +576,7 @@ control_start(const struct config *config, char *err, size_t err_size)
 
 	ENSURE(c != NULL);
 	c->config = config;
+	c->state_lock = -1;
 	c->n_workers = count_workers(config);
 	c->started_wall_ms = clock_ms(CLOCK_REALTIME);
 	if (start(c, err, err_size) == -1) {
@@ -615,6 +627,8 @@ control_free(struct control *c)
 			listen_unlink(&c->config->listeners[i]);
 	}
 	free(c->workers);
+	if (c->state_lock != -1)
+		close(c->state_lock);
 	roster_fini(&c->roster);
 	free_edge(c);
 	for (unsigned i = 0; i < 4; i++) {

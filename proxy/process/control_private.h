@@ -27,6 +27,7 @@ struct control {
 	struct resolver *resolver;
 	struct admin *admin;
 	bool draining, stopping;
+	int state_lock; /* descriptor; -1 = none */
 	int64_t drain_until_ms;
 	struct round drain_round;
 	unsigned interrupts; /* a second one stops at once */

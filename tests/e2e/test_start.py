@@ -192,3 +192,11 @@ def test_a_missing_state_directory_is_made(make_edge, make_origin, tmp_path):
     teal = make_edge(make_origin(), state={"directory": str(directory)})
     assert teal.get("/").status == 200
     assert directory.is_dir() and directory.stat().st_mode & 0o007 == 0
+
+
+def test_two_do_not_share_a_state_directory(make_edge, make_origin, tmp_path):
+    directory = str(tmp_path / "shared")
+    make_edge(make_origin(), state={"directory": directory})
+    r = run("-c", good(tmp_path, state={"directory": directory}))
+    assert r.returncode == 1
+    assert "another teal uses it" in r.stderr
