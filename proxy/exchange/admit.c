@@ -16,22 +16,11 @@
  * hashes by is spread by its address. */
 static const uint64_t spread_key[2] = {0x7465616c2d737072ULL, 0x6561642d6b657973ULL};
 
-/* Without port (RFC 9110 4.2.1), brackets kept. */
-static struct text
-host_of(struct text authority)
-{
-	for (size_t i = authority.n; i > 0 && authority.p[i - 1] != ']'; i--) {
-		if (authority.p[i - 1] == ':')
-			return (struct text){authority.p, i - 1};
-	}
-	return authority;
-}
-
 static enum outcome
 route(struct exchange *x)
 {
 	const struct head *r = x->request;
-	struct text host = host_of(r->authority);
+	struct text host = authority_host(r->authority);
 
 	/* RFC 9110 7.4: a request for an authority this connection's certificate does not cover */
 	if (x->fc->tls && host.n != 0 && !transport_covers(x->fc->conn.transport, host.p, host.n))

@@ -60,16 +60,10 @@ static void
 add_location(struct exchange *x, struct head *h, struct arena *a)
 {
 	unsigned port = client_of(x->fc)->listener->redirect_port;
-	struct text host = x->request->authority;
+	struct text host = authority_host(x->request->authority);
 	char text[LOCATION_MAX];
 	int n;
 
-	for (size_t i = host.n; i > 0 && host.p[i - 1] != ']'; i--) {
-		if (host.p[i - 1] == ':') {
-			host.n = i - 1;
-			break;
-		}
-	}
 	if (port == 443)
 		n = snprintf(text, sizeof(text), "https://%.*s%.*s", (int)host.n, host.p,
 		    (int)x->request->path.n, x->request->path.p);

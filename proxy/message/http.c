@@ -431,3 +431,13 @@ list_has(struct text list, const char *token)
 	}
 	return false;
 }
+
+struct text
+authority_host(struct text authority)
+{
+	for (size_t i = authority.n; i > 0 && authority.p[i - 1] != ']'; i--) {
+		if (authority.p[i - 1] == ':')
+			return (struct text){authority.p, i - 1};
+	}
+	return authority;
+}

@@ -107,6 +107,8 @@ bool field_value_valid(
 bool path_valid(const char *, size_t n);
 /* uri-host [":" port] without userinfo; port 1..65535 or empty; [v6] allowed (RFC 9110 7.2, RFC 3986 3.2) */
 bool authority_valid(const char *, size_t n);
+/* Without its port; the brackets of a v6 address are kept (RFC 9110 4.2.1). */
+struct text authority_host(struct text authority);
 /* decimal digits only, no overflow; -1 when not (RFC 9110 8.6) */
 int64_t content_length_parse(const char *, size_t n);
 /* Does the comma-separated list contain this token, case-insensitively? */
