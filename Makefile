@@ -2,9 +2,11 @@
 #
 #   make            build build/teal and build/tealctl
 #   make run        install what is missing, build, start a demo: an HTTPS edge before a blue and a green backend
+#   make demo       half a minute, unattended: a good release is promoted, a bad one rolled back, no client sees a failure
 #   make test       install what is missing, build, run all tests (unit, codec, e2e)
 #   make unit       unit and codec tests only
 #   make e2e        end-to-end tests only (E2E=name chooses by pytest -k)
+#   make simulate   false trips and detection delay of the verdict, 10,000 simulated rollouts a cell (a minute)
 #   make lint       warnings as errors on gcc and clang, clang-tidy, cppcheck, format, layers
 #   make check-layers   config <- health <- balancer <- proxy, proved by nm and by the includes
 #   make SAN=address,undefined test     the same under sanitizers (or SAN=thread)
@@ -41,23 +43,24 @@ ALL_CFLAGS = -std=gnu11 $(OPT) $(HARDEN) $(WARN) $(if $(WERROR),-Werror) $(CFLAG
 Q      := $(if $(V),,@)
 say     = $(if $(V),,@printf '  %-4s %s\n' $(1) $@)
 ALL_LDFLAGS = $(if $(SAN),-fsanitize=$(SAN),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
-LIBS   := -levent -lnghttp2 -lssl -lcrypto -lconfig -ljansson $(LLHTTP_LIB) -lpthread -lm
+LIBS   := -levent -lcurl -lnghttp2 -lssl -lcrypto -lconfig -ljansson $(LLHTTP_LIB) -lpthread -lm
 
 LAYERS     := config health balancer
 LIB_SRC    := $(wildcard config/*.c health/*.c balancer/*.c proxy/base/*.c proxy/message/*.c proxy/codec/*.c \
                 proxy/exchange/*.c proxy/process/*.c)
 LIB_SRC    := $(filter-out proxy/process/main.c,$(LIB_SRC))
 CTL_SRC    := $(wildcard proxy/tealctl/*.c)
-TEST_SRC   := $(wildcard tests/unit/test_*.c tests/codec/test_*.c)
+TEST_SRC   := $(wildcard tests/unit/test_*.c tests/codec/test_*.c tests/scenario/test_*.c)
 TEST_LIB   := $(filter-out $(TEST_SRC),$(wildcard tests/unit/*.c tests/codec/*.c))
+SCENE_SRC  := $(filter-out $(TEST_SRC),$(wildcard tests/scenario/*.c))
 LIB_OBJ    := $(LIB_SRC:%.c=$(O)/%.o)
 CTL_OBJ    := $(CTL_SRC:%.c=$(O)/%.o)
 TEST_LIB_OBJ := $(TEST_LIB:%.c=$(O)/%.o)
 TESTS      := $(TEST_SRC:%.c=$(O)/%)
 MICRO      := $(patsubst %.c,$(O)/%,$(wildcard bench/micro/*.c))
-ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(wildcard bench/*.c bench/micro/*.c)
+ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c)
 
-.PHONY: all man help deps test-deps bench-deps run test unit e2e lint check-layers format bench-memory bench-micro install clean
+.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench-memory bench-micro simulate install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -89,6 +92,10 @@ $(O)/llhttp/%.o: /usr/share/llhttp/%.c
 	$(Q)$(CC) -DLLHTTP_STRICT_MODE=1 -D_GNU_SOURCE $(LLHTTP_CFLAGS) $(OPT) $(HARDEN) -w -c -o $@ $<
 
 $(O)/tests/%: $(O)/tests/%.o $(TEST_LIB_OBJ) $(O)/libteal.a $(LLHTTP_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+$(O)/tests/scenario/%: $(O)/tests/scenario/%.o $(SCENE_SRC:%.c=$(O)/%.o) $(O)/libteal.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
@@ -128,10 +135,16 @@ bench-memory: $(O)/teal
 	/usr/bin/python3 bench/memory.py $(O)/teal
 bench-micro: $(MICRO)
 	@for b in $^; do $$b || exit 1; done
+simulate: $(O)/tests/unit/test_simulation
+	TEAL_SIMULATE=full $<
 
 run: deps
 	@$(MAKE) --no-print-directory all
 	@TEAL_BUILD=$(abspath $(O)) sh packaging/demo/run.sh
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@TEAL_BUILD=$(abspath $(O)) /usr/bin/python3 packaging/demo/demo.py
 
 man: $(O)/man/teal.conf.5
 $(O)/man/teal.conf.5: packaging/man/teal.conf.5.in $(O)/teal

@@ -8,8 +8,8 @@
  *   - struct service_state, struct backend: identity.  They outlive snapshots and
  *     hold what happens, in atomics (C11, relaxed unless said otherwise).
  *
- * Who may write: `course`: control (and, later, downwards only, a worker
- * that trips); `inflight`, `held_until_ms`: any worker; the rest: control.
+ * Who may write: `course`: control, and, downwards only, whoever trips (guard.h), both by
+ * compare-and-swap; `inflight`, `held_until_ms`, `failed_in_a_row`, `wealth`, `rescued`: any worker; the rest: control.
  */
 #ifndef TEAL_FLEET_H
 #define TEAL_FLEET_H
@@ -18,9 +18,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "balancer/budget.h"
 #include "config/config.h"
 
 struct tally;
+
+#define N_RATIOS 3 /* of failure rates the relative rule bets on, see verdict.h */
 
 enum backend_state { BACKEND_STARTING, BACKEND_UP, BACKEND_DRAINING, BACKEND_DOWN };
 const char *backend_state_name(enum backend_state);
@@ -32,12 +35,16 @@ struct backend {
 	unsigned id; /* small and dense; workers index their pools by it */
 	enum color color;
 	unsigned refs;
-	_Atomic int state;                   /* enum backend_state */
-	_Atomic uint32_t inflight;           /* exchanges and tunnels, all workers */
-	_Atomic uint32_t connections;        /* open or connecting, all workers */
-	_Atomic int64_t held_until_ms;       /* passive hold-down: no new request before this */
-	_Atomic uint32_t connect_failures;   /* in a row */
-	_Atomic int64_t up_since_ms;         /* slow start counts from here; 0 = long ago */
+	_Atomic int state;                 /* enum backend_state */
+	_Atomic uint32_t inflight;         /* exchanges and tunnels, all workers */
+	_Atomic uint32_t connections;      /* open or connecting, all workers */
+	_Atomic int64_t held_until_ms;     /* passive hold-down: no new request before this */
+	_Atomic uint32_t connect_failures; /* in a row */
+	_Atomic uint32_t failed_in_a_row;  /* exchanges, any worker; 0 after one that went well */
+	_Atomic uint32_t ejections;        /* in a row: the next hold is longer */
+	_Atomic int64_t
+	    ejected_until_ms;        /* the part of the hold that is an ejection, see eject.h */
+	_Atomic int64_t up_since_ms; /* slow start counts from here; 0 = long ago */
 	_Atomic uint64_t requests, failures; /* counters for status and metrics */
 };
 
@@ -74,6 +81,15 @@ struct service_state {
 	_Atomic uint32_t turn[N_COLORS];
 	_Atomic uint32_t waiting[N_COLORS];          /* exchanges queued, all workers */
 	_Atomic uint64_t retries_ok, retries_failed; /* exchanges that took more than one try */
+	/* The guard's, see guard.h. */
+	_Atomic int64_t
+	    guarded_since_ms; /* the candidate has had weight since then; 0: it has none */
+	_Atomic uint64_t
+	    weight_base[N_COLORS]; /* requests each color had seen when the weight was last set */
+	_Atomic int64_t wealth[N_RATIOS]; /* logarithms of the test martingale, fixed point */
+	struct rescue_budget rescued;     /* rescues of the last minute */
+	_Atomic uint64_t rescues_ok, rescues_failed; /* by what the client got */
+	_Atomic uint64_t rescues_refused;            /* the budget was used up */
 	struct tally *tally[N_COLORS];
 };
 
@@ -100,8 +116,10 @@ void pool_fini(struct pool *); /* frees the tables, not the members */
 
 /*
  * Live color and weight are one word, so that no request ever sees one half of a flip.
- * weight_bp: the candidate's share of new requests, 0..10,000.
+ * weight_bp: the candidate's share of new requests, 0..10,000.  A tripped course has weight 0
+ * until control re-arms it.
  */
+#define COURSE_TRIPPED (1u << 17)
 static inline uint32_t
 course_of(enum color live, uint32_t weight_bp)
 {
@@ -110,7 +128,12 @@ course_of(enum color live, uint32_t weight_bp)
 static inline enum color
 course_live(uint32_t course)
 {
-	return (enum color)(course >> 16);
+	return (enum color)(course >> 16 & 1);
+}
+static inline bool
+course_tripped(uint32_t course)
+{
+	return (course & COURSE_TRIPPED) != 0;
 }
 static inline uint32_t
 course_weight(uint32_t course)

@@ -360,8 +360,10 @@ backend_connected(struct backend *b)
 	/* read first: the line is shared, and there is nearly always nothing to clear */
 	if (atomic_load_explicit(&b->connect_failures, memory_order_relaxed) != 0)
 		atomic_store_explicit(&b->connect_failures, 0, memory_order_relaxed);
-	if (atomic_load_explicit(&b->held_until_ms, memory_order_relaxed) != 0)
-		atomic_store_explicit(&b->held_until_ms, 0, memory_order_relaxed);
+	/* an ejection is about its answers: that it can be connected to does not end it (eject.h) */
+	int64_t ejected = atomic_load_explicit(&b->ejected_until_ms, memory_order_relaxed);
+	if (atomic_load_explicit(&b->held_until_ms, memory_order_relaxed) != ejected)
+		atomic_store_explicit(&b->held_until_ms, ejected, memory_order_relaxed);
 }
 
 void

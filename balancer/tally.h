@@ -27,12 +27,21 @@ struct tally_sample {
 	int64_t head_us; /* to the response head; < 0: there was none */
 	unsigned status; /* as answered by the backend; 0: none */
 	bool failure;
+	uint32_t generation; /* tally_generation() when the exchange began: of an older one only the life-long counters count */
 };
 /* Worker `w` records one ended exchange. */
 void tally_add(struct tally *, unsigned w, const struct tally_sample *);
 /* Exchanges begun and not ended, per worker cell. */
 void tally_begin(struct tally *, unsigned w);
 void tally_end(struct tally *, unsigned w);
+/* How many of worker w's exchanges are unanswered for longer than the limit; published by it on its tick. */
+void tally_overdue(struct tally *, unsigned w, uint32_t n);
+
+/* Control: windows begin anew; what began before counts no more in them.  Life-long counters go on.  The window's span (for
+ * rps) begins at now_ms. */
+void tally_restart(struct tally *, int64_t now_ms);
+/* Which beginning this is; taken when an exchange begins. */
+uint32_t tally_generation(const struct tally *);
 
 struct tally_sum {
 	uint64_t requests, failures; /* since the start */
@@ -45,6 +54,16 @@ struct tally_sum {
 /* window_ms: 1 s .. 60 s (cut to that); the second in which it begins counts whole. rps is over
  * the time looked at, at least a second. Any thread; a few us a worker. */
 void tally_sum(const struct tally *, int64_t now_ms, int64_t window_ms, struct tally_sum *out);
+
+/* What the guard asks: as tally_sum() but only this, in one pass.  slow_us: answers slower than that are slow; 0: none.
+ * Answers are kept in buckets, and only those that are slow as a whole count: up to an eighth above slow_us may go unseen. */
+struct tally_look {
+	uint64_t requests, failures, slow, overdue;
+	double p95_ms;
+};
+void tally_look(const struct tally *, int64_t now_ms, int64_t window_ms, int64_t slow_us, struct tally_look *out);
+/* Requests since the start, all workers. */
+uint64_t tally_requests(const struct tally *);
 
 /* The whole-life histogram for /metrics: cumulative counts at `n` upper bounds in us; sum in us,
  * count. */

@@ -311,3 +311,63 @@ check_tls_name(const char *text, char *err, size_t err_size)
 	snprintf(err, err_size, "must be a host name, not \"%s\"", text);
 	return -1;
 }
+
+/* host, host:port, [v6] or [v6]:port */
+static bool
+is_authority(const char *text)
+{
+	char host[HOST_MAX + 1];
+	const char *end = strchr(text, ']');
+	size_t n;
+	uint16_t port;
+
+	n = end != NULL ? (size_t)(end + 1 - text) : strcspn(text, ":");
+	if (n > HOST_MAX || (text[n] == ':' && port_parse(text + n + 1, &port) < 0) ||
+	    (text[n] != '\0' && text[n] != ':'))
+		return false;
+	memcpy(host, text, n);
+	host[n] = '\0';
+	return is_v4(host) || is_host_name(host) || is_bracketed_v6(host);
+}
+
+int
+check_url(const char *text, char *err, size_t err_size)
+{
+	const char *rest = strncmp(text, "http://", 7) == 0    ? text + 7
+			   : strncmp(text, "https://", 8) == 0 ? text + 8
+							       : NULL;
+	char authority[HOST_MAX + sizeof(":65535")];
+	size_t n;
+
+	if (*text == '\0')
+		return 0;
+	if (rest == NULL) {
+		snprintf(err, err_size, "must begin with \"http://\" or \"https://\"");
+		return -1;
+	}
+	n = strcspn(rest, "/?#");
+	/* RFC 3986 section 3.2.1: a password here would be shown wherever the URL is */
+	if (memchr(rest, '@', n) != NULL) {
+		snprintf(err, err_size, "must have no user information: use webhook_headers");
+		return -1;
+	}
+	if (n < sizeof(authority)) {
+		memcpy(authority, rest, n);
+		authority[n] = '\0';
+	}
+	if (n >= sizeof(authority) || !is_authority(authority)) {
+		snprintf(err, err_size, "must have a host, or host:port, behind \"//\"");
+		return -1;
+	}
+	/* RFC 3986 section 2: the rest is these characters; a fragment is not sent */
+	for (rest += n; *rest != '\0'; rest++) {
+		unsigned char c = (unsigned char)*rest;
+
+		if (c <= 0x20 || c >= 0x7f || strchr("\"#<>\\^`{|}", c) != NULL) {
+			snprintf(err, err_size,
+			    "must have only characters of a URL (RFC 3986), and no fragment");
+			return -1;
+		}
+	}
+	return 0;
+}

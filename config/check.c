@@ -82,6 +82,19 @@ check_admin(struct loading *l, config_setting_t *root)
 	}
 }
 
+static void
+check_announce(struct loading *l, config_setting_t *root)
+{
+	const struct announce_config *c = &l->config->announce;
+	config_setting_t *headers = loading_find(root, "announce.webhook_headers");
+
+	if (c->webhook[0] == '\0' && c->webhook_headers.n > 0 && !loading_is_bad(headers))
+		loading_refuse(l, headers, "means nothing without webhook");
+	if (strncmp(c->webhook, "https://", 8) != 0 && c->webhook_ca[0] != '\0')
+		loading_refuse(l, loading_near(root, "announce.webhook_ca"),
+		    "means nothing without a webhook of https");
+}
+
 void
 check_config(struct loading *l)
 {
@@ -93,6 +106,7 @@ check_config(struct loading *l)
 	if (l->config->n_listeners > 0)
 		check_listeners(l, config_setting_get_member(root, "listen"));
 	check_admin(l, root);
+	check_announce(l, root);
 	if (l->config->n_services > 0)
 		check_services(l);
 }

@@ -156,6 +156,13 @@ struct probe_config {
 	bool grpc;
 };
 
+/* Passive: a backend that fails while its neighbours do not. */
+struct passive_config {
+	unsigned failures; /* exchanges in a row; 0: off */
+	int64_t hold_ms;   /* the first hold; doubled each time, at most 32 x */
+	unsigned max_ejected_bp; /* of the pool's backends, at the same time; one is always left */
+};
+
 struct step_config {
 	unsigned weight_bp;
 	int64_t hold_ms;
@@ -173,9 +180,23 @@ struct limits_config {
 
 enum on_inconclusive { INCONCLUSIVE_PAUSE, INCONCLUSIVE_ROLLBACK };
 
+/* A command that is asked before a step: exit 0 = go. */
+struct gate_config {
+	struct string_list command; /* argv; n == 0: none */
+	int64_t timeout_ms;
+};
+
+/* WebSockets and long responses of a color that lost its traffic. */
+struct way_back_config {
+	int64_t timeout_ms; /* what is left then is closed; 0: never */
+	unsigned rate;      /* closed per second from the beginning, over all workers; 0: none before the timeout */
+};
+
 struct rollout_config {
 	struct step_config *steps;
 	size_t n_steps;
+	struct gate_config gate;
+	struct way_back_config way_back; /* key: drain */
 	struct limits_config limits;
 	bool automatic; /* key: auto */
 	int64_t max_hold_ms;
@@ -225,6 +246,7 @@ struct service_config {
 	struct string_list paths; /* prefixes; default "/" */
 	struct pool_config pools[N_COLORS];
 	struct probe_config health[N_PROBES];
+	struct passive_config passive; /* key: health.passive */
 	struct split_config split;
 	struct rollout_config rollout;
 	struct rescue_config rescue;
@@ -279,6 +301,21 @@ struct admin_config {
 	struct address http; /* read-only TCP listener; text "" = none */
 };
 
+/* Who is told of what happens. */
+struct announce_config {
+	struct string_list exec;   /* argv of a command; the event as JSON on its stdin; n == 0: none */
+	int64_t exec_timeout_ms;
+	char *webhook;             /* URL that gets POST application/json; "" = none */
+	int64_t webhook_timeout_ms;
+	char *webhook_ca;          /* PEM bundle; "" = the system's */
+	struct header_rules webhook_headers; /* set = {...}: sent with it, Authorization say */
+	unsigned retries;          /* of each; with growing pauses */
+	struct string_list events; /* names; default: all of announce_event_known() */
+	int64_t certificate_ms;    /* a certificate this near its end is announced, once a day */
+};
+/* Is it the name of an event that happens?  The one table of them is in event_names.c. */
+bool announce_event_known(const char *name);
+
 struct config {
 	char *file; /* absolute path it was read from */
 	struct listener_config *listeners;
@@ -291,6 +328,7 @@ struct config {
 	struct forward_config forward;
 	struct header_rules response_headers; /* before each service's own */
 	struct admin_config admin;
+	struct announce_config announce;
 	char *state_directory;
 	enum log_level log_level;
 	char *log_access; /* absolute path, "stdout" or "off" */

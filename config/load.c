@@ -146,6 +146,31 @@ list_length(struct loading *l, config_setting_t *s, const struct option *o)
 	return n;
 }
 
+/* The first word of a command.  PATH is not searched: it is another one under systemd than in the
+ * operator's shell. */
+static void
+load_command(struct loading *l, config_setting_t *s, char **name)
+{
+	struct stat st;
+
+	if (strchr(*name, '/') == NULL) {
+		loading_refuse(l, s,
+		    "must be a path with a '/' in it, not \"%s\": PATH is not searched", *name);
+		return;
+	}
+	if (**name != '/') {
+		char *whole = must_print("%s/%s", l->directory, *name);
+
+		free(*name);
+		*name = whole;
+	}
+	if (stat(*name, &st) < 0 || access(*name, X_OK) < 0)
+		loading_refuse(
+		    l, s, "names a command that cannot be run: \"%s\": %s", *name, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		loading_refuse(l, s, "must name a file: \"%s\"", *name);
+}
+
 static void
 load_strings(struct loading *l, config_setting_t *s, const struct option *o, void *base)
 {
@@ -165,6 +190,8 @@ load_strings(struct loading *l, config_setting_t *s, const struct option *o, voi
 		else if (option_append(o, base, config_setting_get_string(item), why, sizeof(why)) <
 			 0)
 			loading_refuse(l, item, "%s", why);
+		else if (i == 0 && (o->flags & OPTION_COMMAND))
+			load_command(l, item, option_vector(o, base).items);
 	}
 }
 

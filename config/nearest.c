@@ -1,5 +1,5 @@
 /*
- * The key that was probably meant: optimal string alignment distance (Damerau 1964 with
+ * The key or word that was probably meant: optimal string alignment distance (Damerau 1964 with
  * adjacent transpositions), letters compared without case.
  *
  * Pure; any thread.
@@ -51,26 +51,66 @@ is_beginning(const char *a, size_t n, const char *b, size_t m)
 	return least((unsigned)n, (unsigned)m) >= 4 && strncasecmp(a, b, n < m ? n : m) == 0;
 }
 
+/* The best so far.  A third of the word may be wrong: one letter of three, two of six. */
+struct search {
+	const char *word;
+	size_t n;
+	unsigned best;
+};
+
+static struct search
+search_begin(const char *word)
+{
+	size_t n = strlen(word);
+
+	return (struct search){word, n, (unsigned)(n + 2) / 3 + 1};
+}
+
+/* Is this one nearer than all before? */
+static bool
+is_nearer(struct search *s, const char *candidate, size_t m)
+{
+	unsigned d;
+
+	if (s->n > KEY_MAX || m > KEY_MAX)
+		return false;
+	d = distance(s->word, s->n, candidate, m);
+	if (is_beginning(s->word, s->n, candidate, m) && d >= 3)
+		d = 3;
+	if (d >= s->best)
+		return false;
+	s->best = d;
+	return true;
+}
+
 const char *
 option_nearest(const struct option *rows, const char *key)
 {
+	struct search s = search_begin(key);
 	const char *best = NULL;
-	size_t n = strlen(key);
-	/* a third of the word may be wrong: one letter of three, two of six */
-	unsigned best_distance = (unsigned)(n + 2) / 3 + 1;
 
-	if (n > KEY_MAX)
-		return NULL;
-	for (; rows->key != NULL; rows++) {
-		size_t m = strlen(rows->key);
-		unsigned d = distance(key, n, rows->key, m);
-
-		if (is_beginning(key, n, rows->key, m) && d >= 3)
-			d = 3;
-		if (d < best_distance) {
+	for (; rows->key != NULL; rows++)
+		if (is_nearer(&s, rows->key, strlen(rows->key)))
 			best = rows->key;
-			best_distance = d;
-		}
-	}
 	return best;
+}
+
+void
+option_word_nearest(const char *words, const char *word, char out[OPTION_WORD_SIZE])
+{
+	struct search s = search_begin(word);
+	int position = 0, best = -1;
+
+	out[0] = '\0';
+	for (const char *p = words;; position++) {
+		size_t m = strcspn(p, "|");
+
+		if (is_nearer(&s, p, m))
+			best = position;
+		if (p[m] == '\0')
+			break;
+		p += m + 1;
+	}
+	if (best >= 0)
+		option_word(words, best, out);
 }

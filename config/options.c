@@ -134,6 +134,8 @@
 #define RATES_MAX        1000
 #define RULES_MAX        100
 #define NETWORKS_MAX     10000
+#define ARGUMENTS_MAX    100
+#define EVENTS_MAX       100
 
 /* --- shared by the top and the services ----------------------------------- */
 
@@ -300,6 +302,18 @@ static const struct option startup_options[] = {
     END,
 };
 
+static const struct option passive_options[] = {
+    NUMBER("failures", passive_config, failures, "5", 0, 1000000,
+	"A backend that fails so many requests in a row, while its neighbours do not, gets none "
+	"for a "
+	"while; 0: off."),
+    DURATION("hold", passive_config, hold_ms, "10s", 100 * MS, HOUR,
+	"How long at first; doubled each time, up to 32 times as long."),
+    PERCENT("max_ejected", passive_config, max_ejected_bp, "50.0", 0, PERCENT_MAX,
+	"The largest share of a pool out at the same time; one backend is always left."),
+    END,
+};
+
 static const struct option health_options[] = {
     OPTIONAL("liveness", 0, service_config, health[PROBE_LIVENESS], probe_config,
 	health[PROBE_LIVENESS].on, liveness_options, "Is the process alive?"),
@@ -308,6 +322,8 @@ static const struct option health_options[] = {
     OPTIONAL("startup", 0, service_config, health[PROBE_STARTUP], probe_config,
 	health[PROBE_STARTUP].on, startup_options,
 	"Has it started? Asked until it passes; nothing else is asked before."),
+    GROUP("passive", service_config, passive, passive_config, passive_options,
+	"What the requests themselves say of a backend."),
     END,
 };
 
@@ -374,10 +390,30 @@ static const struct option limits_of_rollout_options[] = {
     END,
 };
 
+static const struct option gate_options[] = {
+    STRINGS("command", gate_config, command, OPTION_COMMAND, NULL, ARGUMENTS_MAX, NULL,
+	"The command and its arguments; exit code 0: go. Without: no gate."),
+    DURATION("timeout", gate_config, timeout_ms, "30s", 10 * MS, DAY,
+	"A command that takes longer is ended; the answer is no."),
+    END,
+};
+
+static const struct option way_back_options[] = {
+    DURATION("timeout", way_back_config, timeout_ms, "0s", 0, 30 * DAY,
+	"What still runs after this is closed; 0: never."),
+    NUMBER("rate", way_back_config, rate, "0", 0, 1000000,
+	"How many are closed per second from the beginning; 0: none before the timeout."),
+    END,
+};
+
 static const struct option rollout_options[] = {
     LIST_OF(OPTION_LIST, "steps", 0, rollout_config, steps, n_steps, step_config,
 	"25:5m,50:5m,100:10m", 1, STEPS_MAX, step_options,
 	"The weights of a rollout, growing, the last 100."),
+    GROUP("gate", rollout_config, gate, gate_config, gate_options,
+	"A command that is asked before each step."),
+    GROUP("drain", rollout_config, way_back, way_back_config, way_back_options,
+	"WebSockets and long responses of a color that lost its traffic."),
     GROUP("limits", rollout_config, limits, limits_config, limits_of_rollout_options,
 	"What the candidate must keep to."),
     FLAG("auto", rollout_config, automatic, "true",
@@ -536,6 +572,40 @@ static const struct option admin_options[] = {
     END,
 };
 
+static const struct option webhook_header_options[] = {
+    RULES("set", OPTION_RULES, HEADER_SET, "The fields."),
+    END,
+};
+
+static const struct option announce_options[] = {
+    STRINGS("exec", announce_config, exec, OPTION_COMMAND, NULL, ARGUMENTS_MAX, NULL,
+	"A command and its arguments, run for each event with the event as JSON on its standard "
+	"input."),
+    DURATION("exec_timeout", announce_config, exec_timeout_ms, "10s", 10 * MS, HOUR,
+	"A command that takes longer is ended and counts as failed."),
+    TEXT("webhook", announce_config, webhook, 0, "", check_url,
+	"An http or https URL; each event is sent there as JSON by POST. Empty: none."),
+    DURATION("webhook_timeout", announce_config, webhook_timeout_ms, "5s", 10 * MS, HOUR,
+	"For the whole of one request."),
+    NAMED_FILE("webhook_ca", announce_config, webhook_ca, OPTION_READABLE, "", NULL, NULL,
+	"PEM bundle of authorities trusted for it; empty: the system's."),
+    GROUP("webhook_headers", announce_config, webhook_headers, header_rules, webhook_header_options,
+	"Fields sent with it, Authorization for one."),
+    NUMBER("retries", announce_config, retries, "5", 0, 100,
+	"How often a command or request that failed is repeated, with growing pauses."),
+    {.key = "events",
+	.type = OPTION_STRINGS,
+	.offset = FIELD(struct string_list, announce_config, events),
+	.text = config_event_words,
+	.words = config_event_words,
+	.min = 1,
+	.max = EVENTS_MAX,
+	.doc = "The events told to the command and the webhook."},
+    DURATION("certificate", announce_config, certificate_ms, "14d", 0, 365 * DAY,
+	"A certificate this near its end is announced, once a day; 0: never."),
+    END,
+};
+
 static const struct option state_options[] = {
     NAMED_FILE("directory", config, state_directory, 0, "/var/lib/teal", NULL, check_file,
 	"Where weights and history are kept over restarts."),
@@ -572,6 +642,8 @@ const struct option config_options[] = {
     GROUP("response_headers", config, response_headers, header_rules, rules_options,
 	"Changes to the response headers of all services."),
     GROUP("admin", config, admin, admin_config, admin_options, "The operator's way in."),
+    GROUP("announce", config, announce, announce_config, announce_options,
+	"Who is told of what happens."),
     PART("state", state_options, "What outlives the process."),
     PART("log", log_options, "What is written down."),
     NUMBER("workers", config, workers, "0", 0, 1024, "Worker threads; 0: one per CPU."),

@@ -30,7 +30,7 @@ enum option_type {
 	OPTION_FILE,     /* char *, made absolute; with words: these stand for themselves */
 	OPTION_ADDRESS,  /* struct address; text "" when it may be left out */
 	OPTION_FORM,     /* a string with a grammar of its own: form */
-	OPTION_STRINGS,  /* struct string_list */
+	OPTION_STRINGS,  /* struct string_list; with words: only these, and text is "one|two" */
 	OPTION_NETWORKS, /* struct network_list */
 	OPTION_GROUP,    /* a struct at offset: rows */
 	OPTION_LIST,     /* pointer and size_t: groups with rows; text: steps_parse()'s form */
@@ -64,10 +64,11 @@ struct option {
 	const char *doc;
 };
 
-#define OPTION_REQUIRED 1u /* must be written */
-#define OPTION_LOWER    2u /* made lower case */
-#define OPTION_READABLE 4u /* the file must be readable now */
-#define OPTION_ALIKE    8u /* the reference does not go into this group: as the one before */
+#define OPTION_REQUIRED 1u  /* must be written */
+#define OPTION_LOWER    2u  /* made lower case */
+#define OPTION_READABLE 4u  /* the file must be readable now */
+#define OPTION_ALIKE    8u  /* the reference does not go into this group: as the one before */
+#define OPTION_COMMAND  16u /* of STRINGS: the first is a command, made absolute, executable now */
 
 extern const struct option config_options[]; /* of struct config */
 extern const struct option header_rule_options[];
@@ -122,5 +123,10 @@ void option_word(const char *words, int position, char out[OPTION_WORD_SIZE]);
 
 /* The key of the table nearest to `key` by edit distance, or NULL when none is near. */
 const char *option_nearest(const struct option *rows, const char *key);
+/* The same among the words of "one|two"; "" when none is near. */
+void option_word_nearest(const char *words, const char *word, char out[OPTION_WORD_SIZE]);
+
+/* "step|paused|...": the names of all events (event_names.c). */
+extern const char config_event_words[];
 
 #endif

@@ -29,6 +29,7 @@ text_check check_secret;      /* cookie-octets (RFC 6265 section 4.1.1), 8 or mo
 text_check check_socket_path; /* fits sun_path */
 text_check check_file;        /* a file name at all */
 text_check check_tls_name;    /* SNI: a host name without wildcard, or "" */
+text_check check_url; /* http or https with a host, no user information, no fragment; or "" */
 
 /* Characters of RFC 9110 section 5.6.2 only, at least one. */
 int is_token(const char *text);

@@ -95,7 +95,10 @@ put_facts(FILE *out, const struct option *o)
 
 	option_range(o, range);
 	if (o->words != NULL) {
-		fputs(o->type == OPTION_FILE ? "A file, or one of: " : "One of: ", out);
+		fputs(o->type == OPTION_FILE      ? "A file, or one of: "
+		      : o->type == OPTION_STRINGS ? "Of: "
+						  : "One of: ",
+		    out);
 		for (const char *p = o->words; *p != '\0'; p++)
 			fputs(*p == '|' ? ", " : (char[]){*p, '\0'}, out);
 		fputs(".\n", out);
@@ -110,6 +113,8 @@ put_facts(FILE *out, const struct option *o)
 	}
 	if (o->flags & OPTION_REQUIRED)
 		fputs("Required.\n", out);
+	else if (o->type == OPTION_STRINGS && o->words != NULL)
+		fputs("Default: all of them.\n", out);
 	/* what an empty string means is in the doc */
 	else if (o->text != NULL && o->text[0] != '\0')
 		put_default(out, o);

@@ -94,7 +94,7 @@ option_range(const struct option *o, char out[OPTION_RANGE_SIZE])
 		    o->type == OPTION_RULES || o->type == OPTION_REMOVALS;
 
 	out[0] = '\0';
-	if (o->max == 0 || o->words != NULL)
+	if (o->max == 0 || (o->words != NULL && !list))
 		return;
 	number_print(o, o->min, lo);
 	number_print(o, o->max, hi);
@@ -345,6 +345,24 @@ append_removal(const struct option *o, void *base, const char *text)
 	rule->value = must_copy("");
 }
 
+/* Of a list of words: which is wrong is said with the nearest, for there may be many. */
+static int
+word_of_list(const struct option *o, const char *text, char *err, size_t err_size)
+{
+	char nearest[OPTION_WORD_SIZE];
+
+	if (option_word_find(o->words, text) >= 0)
+		return 0;
+	option_word_nearest(o->words, text, nearest);
+	if (nearest[0] != '\0')
+		snprintf(err, err_size,
+		    "must be one of the known words, not \"%s\"; did you mean \"%s\"?", text,
+		    nearest);
+	else
+		snprintf(err, err_size, "must be one of the known words, not \"%s\"", text);
+	return -1;
+}
+
 int
 option_append(const struct option *o, void *base, const char *text, char *err, size_t err_size)
 {
@@ -357,6 +375,8 @@ option_append(const struct option *o, void *base, const char *text, char *err, s
 		*item = n;
 		return 0;
 	}
+	if (o->words != NULL && word_of_list(o, text, err, err_size) < 0)
+		return -1;
 	if (o->check != NULL) {
 		char *copy = copy_string(o, text);
 		int rc = o->check(copy, err, err_size);
@@ -391,6 +411,24 @@ default_steps(const struct option *o, void *base)
 	option_vector_set(o, base, v);
 }
 
+/* The default of a list of strings: one, or several of its words. */
+static void
+default_strings(const struct option *o, void *base)
+{
+	char err[256], word[OPTION_WORD_SIZE];
+
+	if (o->text == NULL)
+		return;
+	if (o->words == NULL) {
+		if (option_append(o, base, o->text, err, sizeof(err)) < 0)
+			abort();
+		return;
+	}
+	for (int i = 0; option_word(o->text, i, word), word[0] != '\0'; i++)
+		if (option_append(o, base, word, err, sizeof(err)) < 0)
+			abort();
+}
+
 static void
 option_default(const struct option *o, void *base)
 {
@@ -406,8 +444,7 @@ option_default(const struct option *o, void *base)
 		((struct address *)option_at(o, base))->text = must_copy("");
 		return;
 	case OPTION_STRINGS:
-		if (o->text != NULL && option_append(o, base, o->text, err, sizeof(err)) < 0)
-			abort();
+		default_strings(o, base);
 		return;
 	case OPTION_GROUP:
 		option_defaults(o->rows, option_at(o, base));

@@ -26,7 +26,7 @@ step() {          # step NAME COMMAND...
 shopt -s nullglob
 plain=(config/*.c health/*.c balancer/*.c)
 proxy=(proxy/*/*.c)
-tests=(tests/unit/*.c tests/codec/*.c)
+tests=(tests/unit/*.c tests/codec/*.c tests/scenario/*.c)
 other=(bench/*.c bench/micro/*.c tests/fuzz/*.c)
 sources=("${plain[@]}" "${proxy[@]}")
 headers=(config/*.h health/*.h balancer/*.h proxy/*/*.h tests/*/*.h bench/*.h)

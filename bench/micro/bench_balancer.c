@@ -1,12 +1,13 @@
 /*
- * What the pure part of a request costs: nanoseconds per call of pick, split, route, tally and
- * rate, one thread, warm caches.  make bench-micro.
+ * What the pure part of a request costs: nanoseconds per call of pick, split, route, tally, rate
+ * and the guard, one thread, warm caches.  make bench-micro.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "balancer/guard.h"
 #include "balancer/hash.h"
 #include "balancer/pick.h"
 #include "balancer/rate.h"
@@ -166,7 +167,72 @@ bench_tally(void)
 		sink = sum.requests;
 	}
 	print_row("tally_sum, 30 s", 2, CALLS / 1000, now_ns() - begin);
+	begin = now_ns();
+	for (unsigned i = 0; i < CALLS / 1000; i++) {
+		struct tally_look look;
+
+		tally_look(t, NOW + CALLS / 20, 30000, 50000, &look);
+		sink = look.slow;
+	}
+	print_row("tally_look, 30 s", 2, CALLS / 1000, now_ns() - begin);
 	tally_free(t);
+}
+
+static const struct limits_config limits = {.failure_rate_bp = 100,
+    .p95_ms = 1000,
+    .window_ms = 30000,
+    .min_requests = 20,
+    .min_failures = 3,
+    .relative = true,
+    .confidence_bp = 9990};
+
+static void
+bench_verdict(void)
+{
+	struct seen live = {.requests = 22500, .failures = 100, .backends = 4, .backends_up = 4};
+	struct verdict v;
+	int64_t begin = now_ns();
+
+	for (unsigned i = 0; i < CALLS / 10; i++) {
+		struct seen candidate = {
+		    .requests = 7500, .failures = i % 60, .backends = 4, .backends_up = 4};
+
+		verdict(&v, &limits, GREEN, &candidate, &live, 1);
+		sink = (uint64_t)v.word;
+	}
+	print_row("verdict", 1, CALLS / 10, now_ns() - begin);
+}
+
+/* A failure with no weight (nobody is guarded), then one with. */
+static void
+bench_guard(void)
+{
+	struct service_config config = {.rollout = {.limits = limits}};
+	struct service_state state = {.tally = {tally_new(2), tally_new(2)}};
+	struct service service = {.config = &config, .state = &state};
+	struct verdict v;
+
+	if (state.tally[BLUE] == NULL || state.tally[GREEN] == NULL)
+		exit(1);
+	int64_t begin = now_ns();
+	for (unsigned i = 0; i < CALLS; i++)
+		sink = guard_saw(&service, GREEN, true, NOW, &v);
+	print_row("guard_saw, weight 0", 1, CALLS, now_ns() - begin);
+	state.course = course_of(BLUE, 2500);
+	for (unsigned i = 0; i < CALLS; i++) {
+		const struct tally_sample s = {.now_ms = NOW + i / 34,
+		    .head_us = 1000 + i % 20000,
+		    .status = 200,
+		    .failure = i % 200 == 0};
+
+		tally_add(state.tally[i % 4 == 0], i % 2, &s);
+	}
+	begin = now_ns();
+	for (unsigned i = 0; i < CALLS / 100; i++)
+		sink = guard_saw(&service, i % 4 == 0 ? GREEN : BLUE, true, NOW + CALLS / 34, &v);
+	print_row("guard_saw, 1 in 4 candidate's", 2, CALLS / 100, now_ns() - begin);
+	tally_free(state.tally[BLUE]);
+	tally_free(state.tally[GREEN]);
 }
 
 static void
@@ -207,6 +273,8 @@ main(void)
 	for (unsigned i = 0; i < 3; i++)
 		bench_route(hosts[i]);
 	bench_tally();
+	bench_verdict();
+	bench_guard();
 	for (unsigned i = 0; i < 3; i++)
 		bench_rate(clients[i]);
 	return 0;

@@ -2,6 +2,8 @@
 """A demo backend: says its color and version, answers health checks.  Standard library only.
 
 backend.py PORT COLOR VERSION
+
+SIGUSR1 breaks it: every request fails with 500, while its health checks still say that all is well.
 """
 import signal
 import sys
@@ -25,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     color = version = ""
+    broken = False
 
     def answer(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -50,8 +53,11 @@ class Handler(BaseHTTPRequestHandler):
                 background=BACKGROUNDS.get(self.color, "#444"),
                 path=path,
             )
+        status = 200
+        if self.broken and not self.path.startswith("/health/"):
+            status, kind, text = 500, "text/plain", f"{self.color} {self.version} is broken\n"
         body = text.encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Version", f"{self.color} {self.version}")
@@ -76,6 +82,7 @@ class Server(ThreadingHTTPServer):
 def main():
     port, Handler.color, Handler.version = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(Handler, "broken", True))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group: run.sh stops us
     Server(("127.0.0.1", port), Handler).serve_forever()
 

@@ -142,7 +142,7 @@ reset_code(enum outcome why)
 {
 	if (why == OUTCOME_OK)
 		return NGHTTP2_NO_ERROR;
-	if (why == OUTCOME_TUNNEL || why == OUTCOME_STOPPED ||
+	if (why == OUTCOME_TUNNEL || why == OUTCOME_STOPPED || why == OUTCOME_COLOR_LEFT ||
 	    outcome_row(why)->blame == BLAME_CLIENT)
 		return NGHTTP2_CANCEL;
 	return NGHTTP2_INTERNAL_ERROR;

@@ -135,7 +135,11 @@ format_json(struct exchange *x, struct line *l)
 	put_member(l, "color", text_of(x->colored ? color_name(x->color) : ""));
 	put_member(l, "why", text_of(x->colored ? split_why_word(x->why) : ""));
 	put_member(l, "backend", text_of(backend_name(x)));
-	put_format(l, ",\"tries\":%u,\"outcome\":\"%s\"}", x->tries, outcome_row(x->outcome)->word);
+	put_format(l, ",\"tries\":%u", x->tries_before + x->tries);
+	if (x->rescued)
+		put_format(l, ",\"rescued_from\":\"%s\",\"rescued_why\":\"%s\"",
+		    color_name(x->rescued_from), outcome_row(x->rescued_why)->word);
+	put_format(l, ",\"outcome\":\"%s\"}", outcome_row(x->outcome)->word);
 }
 
 static struct text
@@ -161,7 +165,7 @@ format_text(struct exchange *x, struct line *l)
 	put_format(l, " %s %s ", x->colored ? color_name(x->color) : "-",
 	    x->colored ? split_why_word(x->why) : "-");
 	put_escaped(l, or_dash(text_of(backend_name(x))));
-	put_format(l, " %u %s", x->tries, outcome_row(x->outcome)->word);
+	put_format(l, " %u %s", x->tries_before + x->tries, outcome_row(x->outcome)->word);
 }
 
 void

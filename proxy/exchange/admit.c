@@ -186,6 +186,7 @@ admit(struct exchange *x, int64_t *retry_after_s)
 		choose_color(x);
 	}
 	x->colored = true;
+	x->candidate = x->color != service_live(x->service);
 	return OUTCOME_OK;
 }
 

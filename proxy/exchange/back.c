@@ -160,8 +160,8 @@ connect_failed(struct pooled *p)
 
 	if (p->bc.conn.lost_why == OUTCOME_OK)
 		return; /* closed by ourselves */
-	if (p->bc.conn.lost_why == OUTCOME_NO_SOCKET)
-		return; /* nobody was asked */
+	if (p->bc.conn.lost_why == OUTCOME_NO_SOCKET || p->bc.conn.lost_why == OUTCOME_BACK_GOAWAY)
+		return; /* nobody was asked, or nobody waited for the answer: back_close() */
 	g->next_address = p->address + 1;
 	g->failed_addresses |= 1U << p->address;
 	if ((g->failed_addresses & all_addresses(p->n_addresses)) != all_addresses(p->n_addresses))
@@ -402,6 +402,20 @@ back_sweep(struct engine *e)
 
 		if (g != NULL && g->n_conns > 0 && !in_fleet(e->fleet->fleet, g->backend))
 			retire_idle(g);
+	}
+}
+
+void
+back_close(struct engine *e, const struct backend *b)
+{
+	struct pooled *p, *next;
+
+	if (b->id >= e->n_groups || e->groups[b->id] == NULL)
+		return;
+	/* an exchange may open another connection while it is told: at the head, where this does not come by again */
+	for (p = LIST_FIRST(&e->groups[b->id]->all); p != NULL; p = next) {
+		next = LIST_NEXT(p, alive);
+		conn_lost(&p->bc.conn, p->connected ? OUTCOME_BACK_RESET : OUTCOME_BACK_GOAWAY);
 	}
 }
 

@@ -21,6 +21,10 @@ void back_unreachable(
     struct engine *, struct backend *, const struct pool_config *, enum outcome why);
 /* Closes idle connections of backends that are in no pool any more; after a new fleet came. */
 void back_sweep(struct engine *);
+/* The backend is dead: all of this worker's connections to it are closed, those with exchanges too, which then end as
+ * BACK_RESET (BACK_STALE where the connection was a kept one) and may be tried again; those still connecting end as BACK_GOAWAY:
+ * nothing was sent. */
+void back_close(struct engine *, const struct backend *);
 /* The worker stops, and no exchange is left: every connection is closed. */
 void back_stop(struct engine *);
 void back_fini(struct engine *); /* frees the groups; no connection may be left */

@@ -24,6 +24,7 @@ struct tls_client;
 struct back_group;
 struct exchange;
 struct front_conn;
+struct verdict;
 TAILQ_HEAD(exchange_list, exchange);
 
 /* Where a member's connections go; member->addresses points to one.  Immutable, part of a snapshot. */
@@ -70,9 +71,12 @@ struct wait_queue {
 	struct task task;          /* looks again at the end of this turn */
 };
 
+struct crowd;
+
 struct engine {
 	struct turn *turn;
-	unsigned index; /* of the worker */
+	unsigned index;     /* of the worker */
+	unsigned n_workers; /* that pace what is closed between them; 0 counts as 1 */
 	const struct config *config;
 	struct event_base *base; /* for connecting; the exchange shelf only passes it on */
 	struct fleet_ref *fleet;
@@ -81,6 +85,7 @@ struct engine {
 	struct back_group **groups; /* by backend id; NULL: never used here */
 	unsigned n_groups;
 	struct wait_queue *queues; /* service index * N_COLORS + color */
+	struct crowd *crowds;      /* by service index */
 	struct slab exchanges;
 	struct fields scratch; /* response fields while they are rewritten */
 	struct arena scratch_arena;
@@ -92,7 +97,13 @@ struct engine {
 	struct counters counters;
 	const char *const *maintenance_pages; /* by service index: page text or NULL */
 	unsigned n_exchanges;                 /* under way */
-	void (*client_gone)(struct engine *, struct front_conn *); /* the worker's */
+	/* The worker's; NULL in tests that do not look. */
+	void (*client_gone)(struct engine *, struct front_conn *);
+	/* A candidate's exchange failed while the guard watches (for the evidence); called before tripped(). x->color is still the
+	 * candidate's. */
+	void (*failed)(struct engine *, const struct exchange *, enum outcome);
+	/* This worker took the weight from the service's candidate, at this verdict. */
+	void (*tripped)(struct engine *, const struct service *, const struct verdict *);
 };
 
 #endif

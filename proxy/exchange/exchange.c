@@ -1,5 +1,6 @@
 /*
- * The exchange machine.  The states are drawn in exchange.h; they change in enter() only.
+ * The exchange machine: its beginning and end, what both streams say, and time.  The states are drawn in
+ * exchange.h; they change in exchange_enter() only.  Asking a backend is ask.c's.
  *
  * Credit: every body byte that an event brings is given back by consumed() when the other side has
  * drained it, so what teal holds of one exchange is bounded by the streams' windows.
@@ -9,24 +10,18 @@
 #include <string.h>
 
 #include "balancer/pick.h"
-#include "balancer/tally.h"
 #include "proxy/base/obj.h"
 #include "proxy/exchange/account.h"
 #include "proxy/exchange/admit.h"
-#include "proxy/exchange/back.h"
+#include "proxy/exchange/ask.h"
 #include "proxy/exchange/client.h"
+#include "proxy/exchange/crowd.h"
+#include "proxy/exchange/exchange_private.h"
 #include "proxy/exchange/forward.h"
 #include "proxy/exchange/local.h"
 #include "proxy/exchange/wait.h"
 
-static const struct stream_events front_events, back_events;
-static void choose(struct exchange *);
-
-static void
-enter(struct exchange *x, enum exchange_state to)
-{
-	x->state = to;
-}
+static const struct stream_events front_events;
 
 static struct exchange *
 exchange_of(void *user)
@@ -37,8 +32,8 @@ exchange_of(void *user)
 	return x;
 }
 
-static void
-arm(struct exchange *x, int64_t ms)
+void
+exchange_arm(struct exchange *x, int64_t ms)
 {
 	timeout_set(&x->engine->turn->wheel, &x->timer, x->engine->turn->now_ms, ms);
 }
@@ -53,9 +48,8 @@ all_asked(const struct exchange *x)
 	return x->forward.expect_continue && x->body_in == 0 && !x->continued;
 }
 
-/* The backend has all that has come of the request, and that is not all of it: it may rightly be silent. */
-static bool
-client_is_due(const struct exchange *x)
+bool
+exchange_client_is_due(const struct exchange *x)
 {
 	return !all_asked(x) && x->back_drained == x->body_in;
 }
@@ -69,23 +63,23 @@ answered(const struct exchange *x)
 }
 
 /* The one timer's meaning follows from how far the exchange is. */
-static void
-arm_for_progress(struct exchange *x)
+void
+exchange_arm_for_progress(struct exchange *x)
 {
 	const struct service_timeouts *t;
 
 	ENSURE(x->service != NULL);
 	t = &x->service->config->timeouts;
 	if (x->tunnel)
-		arm(x, t->websocket_idle_ms);
+		exchange_arm(x, t->websocket_idle_ms);
 	else if (x->response_end)
 		return; /* the rest is between the front codec and the client */
 	else if (x->response_begun)
-		arm(x, t->body_ms);
+		exchange_arm(x, t->body_ms);
 	else if (all_asked(x))
-		arm(x, t->response_ms);
+		exchange_arm(x, t->response_ms);
 	else
-		arm(x, t->request_body_ms);
+		exchange_arm(x, t->request_body_ms);
 }
 
 /* A power of two, so that it changes seldom. */
@@ -146,8 +140,8 @@ bury(struct task *t)
 	slab_put(&x->engine->exchanges, x);
 }
 
-static void
-drop_kept(struct exchange *x)
+void
+exchange_drop_kept(struct exchange *x)
 {
 	x->replayable = false;
 	if (buf_bytes(&x->kept) != 0)
@@ -165,8 +159,8 @@ give_place_back(struct exchange *x)
 	wait_wake(x);
 }
 
-static void
-let_back_go(struct exchange *x, enum outcome why)
+void
+exchange_let_back_go(struct exchange *x, enum outcome why)
 {
 	struct stream *back = x->back;
 
@@ -193,26 +187,40 @@ finish(struct exchange *x)
 {
 	ENSURE(x->state != X_DONE);
 	wait_leave(x);
-	let_back_go(x, x->response_end && x->request_sent ? OUTCOME_OK : OUTCOME_CLIENT_GONE);
+	crowd_out(x);
+	exchange_let_back_go(
+	    x, x->response_end && x->request_sent ? OUTCOME_OK : OUTCOME_CLIENT_GONE);
 	exchange_owe(x, -(int64_t)x->front_owed);
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
 	account(x);
-	drop_kept(x);
+	exchange_drop_kept(x);
 	x->front = NULL;
-	enter(x, X_DONE);
+	exchange_enter(x, X_DONE);
 	x->engine->n_exchanges--;
 	turn_bury(x->engine->turn, &x->grave);
 }
 
 /* The response had begun and cannot be completed: the client must see that it is cut. */
-static void
-cut(struct exchange *x, enum outcome why)
+void
+exchange_cut(struct exchange *x, enum outcome why)
 {
 	struct stream *front = x->front;
 
 	x->outcome = why;
 	finish(x);
 	stream_reset(front, why);
+}
+
+void
+exchange_close_tunnel(struct exchange *x, enum outcome why)
+{
+	struct stream *front = x->front;
+
+	if (!x->response_end)
+		stream_send_body(front, slice_borrowed("", 0), true);
+	x->outcome = why;
+	finish(x);
+	stream_reset(front, OUTCOME_OK);
 }
 
 static int64_t
@@ -231,238 +239,24 @@ static void
 answer(struct exchange *x, enum outcome why, int64_t after_s)
 {
 	wait_leave(x);
-	let_back_go(x, OUTCOME_CLIENT_GONE);
+	crowd_out(x);
+	exchange_let_back_go(x, OUTCOME_CLIENT_GONE);
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
 	if (x->response_begun) {
-		cut(x, why);
+		exchange_cut(x, why);
 		return;
 	}
 	x->outcome = why;
-	enter(x, X_LOCAL);
-	drop_kept(x);
+	exchange_enter(x, X_LOCAL);
+	exchange_drop_kept(x);
 	local_answer(x, why, after_s);
 	credit_all(x);
 }
 
-/* --- asking a backend -------------------------------------------------------- */
-
-static void
-give_body(struct exchange *x, struct slice s, bool end)
+void
+exchange_give_up(struct exchange *x, enum outcome why)
 {
-	x->request_sent = end;
-	stream_send_body(x->back, s, end);
-}
-
-/* What was kept of the request body goes out again, then its end if it has been seen. */
-static void
-replay(struct exchange *x)
-{
-	struct iovec iov[16];
-	struct buf rest;
-	int n;
-	bool bare = x->request_end && x->trailers == NULL;
-
-	buf_init(&rest, x->engine->turn->chunks);
-	while ((n = buf_iov(&x->kept, iov, 16)) > 0) {
-		size_t taken = 0;
-
-		for (int i = 0; i < n; i++) {
-			bool last = taken + iov[i].iov_len == buf_bytes(&x->kept);
-
-			give_body(x, slice_borrowed(iov[i].iov_base, iov[i].iov_len), last && bare);
-			taken += iov[i].iov_len;
-		}
-		buf_move(&rest, &x->kept, taken);
-	}
-	if (buf_bytes(&rest) > x->service->config->rescue.max_body) {
-		drop_kept(x);
-		buf_fini(&rest);
-	} else {
-		buf_move(&x->kept, &rest, buf_bytes(&rest));
-	}
-	if (x->trailers != NULL) {
-		x->request_sent = true;
-		stream_send_trailers(x->back, x->trailers);
-	} else if (x->request_end && !x->request_sent) {
-		give_body(x, slice_borrowed("", 0), true);
-	}
-}
-
-static void
-ask(struct exchange *x)
-{
-	bool empty = x->request_end && x->body_in == 0 && x->trailers == NULL;
-
-	enter(x, X_SENDING);
-	x->tries++;
-	x->back_drained = 0;
-	x->request_sent = empty;
-	x->back->events = &back_events;
-	x->back->user = x;
-	x->ahead = 0;
-	if (!x->forward_made) {
-		forward_request(x);
-		x->forward_made = true;
-	}
-	/* a client that has gone on already need not be asked to once more */
-	x->forward.expect_continue =
-	    x->request->expect_continue && !x->continued && x->body_in == 0;
-	atomic_fetch_add_explicit(&x->member->backend->requests, 1, memory_order_relaxed);
-	stream_send_head(x->back, &x->forward, empty);
-	if (!empty && (buf_bytes(&x->kept) != 0 || x->request_end))
-		replay(x);
-	arm_for_progress(x);
-}
-
-/* Who has no backend follows the newest fleet: of those in the one it began with some may have left for good. */
-static void
-follow_fleet(struct exchange *x)
-{
-	struct fleet_ref *newest = x->engine->fleet;
-
-	if (x->fleet == newest)
-		return;
-	newest->refs++;
-	x->service = &newest->fleet->services[x->service->index];
-	x->member = NULL;
-	x->addresses = 0;
-	fleet_ref_drop(x->fleet);
-	x->fleet = newest;
-}
-
-/* The same backend again, by another address: its place had just been given back. */
-static void
-count_in_again(struct exchange *x)
-{
-	atomic_fetch_add_explicit(&x->member->backend->inflight, 1, memory_order_relaxed);
-}
-
-/* true: the exchange has a backend or an answer.  false: all backends are full. */
-bool
-exchange_assign(struct exchange *x)
-{
-	struct pick_request r = {.now_ms = x->engine->turn->now_ms};
-	const struct pool *pool;
-
-	follow_fleet(x);
-	pool = &x->service->pools[x->color];
-	r.key_hash = admit_pick_key(x, pool->config);
-	for (;;) {
-		r.random = random_next(&x->engine->random);
-		memcpy(r.tried, x->tried, sizeof(r.tried));
-		r.n_tried = x->n_tried;
-		if (x->addresses != 0) {
-			count_in_again(x);
-		} else {
-			switch (pick_member(pool, &r, &x->member)) {
-			case PICK_OK:
-				break;
-			case PICK_ALL_FULL:
-				return false;
-			case PICK_NONE_UP:
-				if (x->tries == 0)
-					x->outcome = OUTCOME_NO_BACKEND;
-				answer(x, x->outcome, retry_after_s(x, x->outcome));
-				return true;
-			}
-		}
-		x->counted_in = true;
-		switch (back_stream(x->engine, x->member, &x->addresses, &x->back)) {
-		case BACK_OPENED:
-			wait_leave(x);
-			ask(x);
-			return true;
-		case BACK_FULL:
-			x->counted_in = false;
-			pick_release(x->member->backend);
-			return false;
-		case BACK_UNRESOLVED:
-			x->counted_in = false;
-			pick_release(x->member->backend);
-			x->outcome = OUTCOME_RESOLVE_FAILED;
-			x->tries++;
-			if (x->n_tried == PICK_TRIED_MAX) {
-				answer(x, x->outcome, retry_after_s(x, x->outcome));
-				return true;
-			}
-			x->tried[x->n_tried++] = x->member->backend;
-			break;
-		}
-	}
-}
-
-static void
-choose(struct exchange *x)
-{
-	enter(x, X_CHOOSING);
-	wait_serve(x);
-	if (exchange_assign(x))
-		return;
-	if (!wait_enter(x)) {
-		answer(x, OUTCOME_QUEUE_FULL, retry_after_s(x, OUTCOME_QUEUE_FULL));
-		return;
-	}
-	arm(x, x->service->pools[x->color].config->queue_timeout_ms);
-}
-
-/* May this request be sent once more after `why`?  (RFC 9110 9.2.2, RFC 9113 8.7) */
-static bool
-may_retry(const struct exchange *x, enum outcome why)
-{
-	const struct target *t = x->member->addresses;
-
-	if (x->body_in != 0 && !x->replayable)
-		return false;
-	if (x->tries > x->service->config->retries + (t->n > 1 ? t->n - 1 : 0))
-		return false;
-	switch ((enum retry)outcome_row(why)->retry) {
-	case RETRY_ANY:
-		return true;
-	case RETRY_IDEMPOTENT:
-		return method_idempotent(x->request->method);
-	case RETRY_NEVER:
-		break;
-	}
-	return false;
-}
-
-static bool
-connect_failed(enum outcome why)
-{
-	return why == OUTCOME_CONNECT_REFUSED || why == OUTCOME_CONNECT_FAILED ||
-	       why == OUTCOME_CONNECT_TIMEOUT || why == OUTCOME_BACK_TLS_FAILED;
-}
-
-/* For status and metrics. */
-static void
-blame(struct exchange *x, enum outcome why)
-{
-	if (outcome_row(why)->blame == BLAME_BACKEND)
-		atomic_fetch_add_explicit(&x->member->backend->failures, 1, memory_order_relaxed);
-}
-
-/* The back stream is gone before a byte of its response went to the client. */
-static void
-try_again_or_answer(struct exchange *x, enum outcome why)
-{
-	const struct target *t = x->member->addresses;
-	bool more_addresses = connect_failed(why) && x->addresses != (1U << t->n) - 1;
-
-	x->outcome = why;
-	if (connect_failed(why) && !more_addresses)
-		back_unreachable(x->engine, x->member->backend, t->pool, why);
-	blame(x, why);
-	if (!may_retry(x, why) || x->n_tried == PICK_TRIED_MAX) {
-		answer(x, why, retry_after_s(x, why));
-		return;
-	}
-	if (!more_addresses) {
-		x->addresses = 0;
-		/* A kept connection that had died says nothing against its backend: it may be asked again. */
-		if (why != OUTCOME_BACK_STALE && why != OUTCOME_BACK_GOAWAY)
-			x->tried[x->n_tried++] = x->member->backend;
-	}
-	choose(x);
+	answer(x, why, retry_after_s(x, why));
 }
 
 /* --- what the client sends --------------------------------------------------- */
@@ -475,7 +269,7 @@ keep(struct exchange *x, struct slice s)
 	ENSURE(x->service != NULL);
 	/* While nobody has it, it must be kept; the stream's window bounds it. */
 	if (x->back != NULL && buf_bytes(&x->kept) + s.n > x->service->config->rescue.max_body)
-		drop_kept(x);
+		exchange_drop_kept(x);
 	else
 		buf_append_slice(&x->kept, s);
 }
@@ -502,8 +296,8 @@ on_front_body(void *user, struct slice s, bool end)
 	}
 	keep(x, s);
 	if (x->back != NULL) {
-		give_body(x, s, end);
-		arm_for_progress(x);
+		ask_give_body(x, s, end);
+		exchange_arm_for_progress(x);
 	}
 }
 
@@ -534,7 +328,7 @@ on_front_trailers(void *user, const struct fields *trailers)
 	if (x->back != NULL) {
 		x->request_sent = true;
 		stream_send_trailers(x->back, copy);
-		arm_for_progress(x);
+		exchange_arm_for_progress(x);
 	}
 }
 
@@ -547,7 +341,7 @@ on_front_drained(void *user, size_t n)
 	exchange_owe(x, -(int64_t)n);
 	if (x->back != NULL) {
 		stream_consumed(x->back, n);
-		arm_for_progress(x);
+		exchange_arm_for_progress(x);
 	}
 }
 
@@ -580,14 +374,15 @@ response_ended(struct exchange *x)
 {
 	x->response_end = true;
 	if (x->tunnel) {
-		arm_for_progress(x); /* half-closed: the other half has its idle time */
+		exchange_arm_for_progress(x); /* half-closed: the other half has its idle time */
 		return;
 	}
+	crowd_out(x);
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
 	if (x->request_sent || x->back == NULL)
 		return;
 	/* An early response: what the client still sends goes nowhere (RFC 9113 8.1). */
-	let_back_go(x, OUTCOME_OK);
+	exchange_let_back_go(x, OUTCOME_OK);
 	credit_all(x);
 }
 
@@ -599,11 +394,36 @@ begin_tunnel(struct exchange *x, const struct head *head)
 	x->tunnel = x->response_begun = true;
 	x->back_status = x->status = 101;
 	x->head_us = x->engine->turn->now_us;
-	drop_kept(x);
-	enter(x, X_RELAYING);
+	exchange_drop_kept(x);
+	exchange_enter(x, X_RELAYING);
+	crowd_head(x);
 	forward_response(x, head, &out);
 	stream_send_head(x->front, &out, false);
-	arm_for_progress(x);
+	exchange_arm_for_progress(x);
+}
+
+/* A final head that says the backend failed: what is in it goes to the client only if nobody else can do better. */
+static bool
+failed_head(struct exchange *x, const struct head *head, bool end)
+{
+	enum outcome why = OUTCOME_OK;
+
+	if (head->status >= 500)
+		why = OUTCOME_BACKEND_5XX;
+	else if (x->grpc && end && account_grpc_failed(&head->fields))
+		why = OUTCOME_GRPC_ERROR;
+	if (why == OUTCOME_OK)
+		return false;
+	x->back_status = head->status;
+	if (why == OUTCOME_BACKEND_5XX)
+		account_blame(x, why);
+	if (!rescue_may(x, why))
+		return false;
+	if (why == OUTCOME_GRPC_ERROR)
+		account_blame(x, why);
+	timeout_cancel(&x->engine->turn->wheel, &x->timer);
+	rescue_go(x, why);
+	return true;
 }
 
 static void
@@ -622,27 +442,29 @@ on_back_head(void *user, const struct head *head, bool end)
 			stream_send_head(x->front, head, false);
 		if (head->status == 100) {
 			x->continued = true;
-			arm_for_progress(x);
+			exchange_arm_for_progress(x);
 		}
 		return;
 	}
+	if (failed_head(x, head, end))
+		return;
 	x->response_begun = true;
 	x->back_status = x->status = head->status;
 	x->head_us = x->engine->turn->now_us;
 	if (x->request->websocket)
 		x->request_sent = x->request_end = true; /* refused: there is no body */
-	drop_kept(x);
-	enter(x, X_RELAYING);
+	exchange_drop_kept(x);
+	exchange_enter(x, X_RELAYING);
 	if (x->grpc)
 		x->grpc_failed = account_grpc_failed(&head->fields);
-	if (head->status >= 500)
-		atomic_fetch_add_explicit(&x->member->backend->failures, 1, memory_order_relaxed);
 	forward_response(x, head, &out);
 	stream_send_head(x->front, &out, end);
-	if (end)
+	if (end) {
 		response_ended(x);
-	else
-		arm_for_progress(x);
+		return;
+	}
+	crowd_head(x);
+	exchange_arm_for_progress(x);
 }
 
 static void
@@ -655,7 +477,7 @@ on_back_body(void *user, struct slice s, bool end)
 	if (end)
 		response_ended(x);
 	else
-		arm_for_progress(x);
+		exchange_arm_for_progress(x);
 }
 
 static void
@@ -682,7 +504,7 @@ on_back_drained(void *user, size_t n)
 		x->credited = x->back_drained;
 		stream_consumed(x->front, (size_t)fresh);
 	}
-	arm_for_progress(x);
+	exchange_arm_for_progress(x);
 }
 
 static void
@@ -700,16 +522,16 @@ on_back_closed(void *user, enum outcome why)
 		why = OUTCOME_INTERNAL;
 	timeout_cancel(&x->engine->turn->wheel, &x->timer);
 	if (x->tunnel) {
-		cut(x, OUTCOME_TUNNEL);
+		exchange_cut(x, OUTCOME_TUNNEL);
 	} else if (x->response_begun) {
-		blame(x, why);
-		cut(x, why);
+		account_blame(x, why);
+		exchange_cut(x, why);
 	} else {
-		try_again_or_answer(x, why);
+		ask_again(x, why);
 	}
 }
 
-static const struct stream_events back_events = {
+const struct stream_events exchange_back_events = {
     .head = on_back_head,
     .body = on_back_body,
     .trailers = on_back_trailers,
@@ -724,25 +546,25 @@ stalled(struct exchange *x)
 {
 	/* What the client does not read is between it and its connection's send timeout. */
 	if (x->response_begun && x->front_owed != 0) {
-		arm_for_progress(x);
+		exchange_arm_for_progress(x);
 		return;
 	}
 	if (x->tunnel) {
-		cut(x, OUTCOME_TUNNEL);
+		exchange_cut(x, OUTCOME_TUNNEL);
 		return;
 	}
-	if (client_is_due(x)) {
+	if (exchange_client_is_due(x)) {
 		answer(x, OUTCOME_REQUEST_TIMEOUT, 0);
 		return;
 	}
 	if (x->response_begun) {
-		blame(x, OUTCOME_BODY_TIMEOUT);
-		let_back_go(x, OUTCOME_BODY_TIMEOUT);
-		cut(x, OUTCOME_BODY_TIMEOUT);
+		account_blame(x, OUTCOME_BODY_TIMEOUT);
+		exchange_let_back_go(x, OUTCOME_BODY_TIMEOUT);
+		exchange_cut(x, OUTCOME_BODY_TIMEOUT);
 		return;
 	}
-	let_back_go(x, OUTCOME_HEAD_TIMEOUT);
-	try_again_or_answer(x, OUTCOME_HEAD_TIMEOUT);
+	exchange_let_back_go(x, OUTCOME_HEAD_TIMEOUT);
+	ask_again(x, OUTCOME_HEAD_TIMEOUT);
 }
 
 static void
@@ -753,7 +575,8 @@ on_timer(struct timeout *t)
 	CHECK_MAGIC(x, EXCHANGE_MAGIC);
 	switch (x->state) {
 	case X_WAITING:
-		answer(x, OUTCOME_QUEUE_TIMEOUT, retry_after_s(x, OUTCOME_QUEUE_TIMEOUT));
+		if (!rescue(x, OUTCOME_QUEUE_TIMEOUT))
+			exchange_give_up(x, OUTCOME_QUEUE_TIMEOUT);
 		break;
 	case X_SENDING:
 	case X_RELAYING:
@@ -811,8 +634,8 @@ request(struct front_conn *fc, struct stream *front, struct head *head, bool end
 		answer(x, o, after_s);
 		return;
 	}
-	tally_begin(x->service->state->tally[x->color], x->engine->index);
-	choose(x);
+	account_join(x);
+	ask_choose(x);
 }
 
 static void
@@ -848,8 +671,10 @@ exchange_engine_init(struct engine *e)
 	arena_init(&e->scratch_arena, e->turn->chunks);
 	e->line = malloc(RING_LINE_MAX);
 	e->queues = calloc((size_t)f->n_services * N_COLORS, sizeof(struct wait_queue));
-	ENSURE(e->line != NULL && e->queues != NULL);
+	e->crowds = calloc(f->n_services, sizeof(struct crowd));
+	ENSURE(e->line != NULL && e->queues != NULL && e->crowds != NULL);
 	for (unsigned i = 0; i < f->n_services; i++) {
+		crowd_init(&e->crowds[i], e, i);
 		for (unsigned c = 0; c < N_COLORS; c++)
 			wait_init(
 			    &e->queues[i * N_COLORS + c], e, &f->services[i].state->waiting[c]);
@@ -863,4 +688,5 @@ exchange_engine_fini(struct engine *e)
 	slab_fini(&e->exchanges);
 	free(e->line);
 	free(e->queues);
+	free(e->crowds);
 }

@@ -4,11 +4,12 @@
  *   BEGIN -> CHOOSING -> SENDING -> RELAYING -> DONE
  *              ^  |         |
  *              |  +-> WAITING (all backends full)
- *              +------------+   a retry: the outcome allows it, nothing went to the client,
- *                               the body can be replayed
+ *              +------------+   a retry (another backend) or a rescue (the live color): the outcome
+ *                               allows it, nothing went to the client, the body can be replayed
  *   LOCAL: nobody is left to ask, or nobody was to be asked: answered by local.c
  *
- * Knows streams, not codecs: no nghttp2, OpenSSL or libevent here.  Owner: the engine's worker and thread.
+ * exchange.c has its life, ask.c the asking, rescue.c the live color instead, crowd.c all that are with one color,
+ * account.c the end.  Knows streams, not codecs: no nghttp2, OpenSSL or libevent here.  Owner: the engine's worker and thread.
  */
 #ifndef TEAL_EXCHANGE_H
 #define TEAL_EXCHANGE_H
@@ -38,12 +39,22 @@ struct exchange {
 	struct service *service; /* NULL: not routed */
 	enum color color;
 	enum split_why why;
-	bool colored;                /* a color was chosen */
+	bool colored;   /* a color was chosen */
+	bool candidate; /* and it was the candidate then */
+	bool rescued;   /* it failed on the candidate; now the live color has it */
+	enum color rescued_from;
+	enum outcome rescued_why;    /* how it failed there */
+	unsigned tries_before;       /* there */
+	uint32_t generation;         /* of the color's tally */
+	int64_t asked_us;            /* when it came to its color */
+	unsigned char crowd;         /* enum crowd_place, see crowd.h */
+	bool overdue;                /* counted there as unanswered for too long */
+	TAILQ_ENTRY(exchange) with;  /* all of its color */
 	const struct member *member; /* the backend that has or had it */
 	bool counted_in;             /* in that backend's inflight */
 	const struct backend *tried[8];
 	unsigned n_tried;
-	unsigned tries;
+	unsigned tries;       /* on this color */
 	unsigned addresses;   /* of the member's that this try has been to, a bit each */
 	char split_token[17]; /* a new split cookie's value to set; "": none */
 
@@ -88,6 +99,12 @@ extern const struct front_handler exchange_handler;
  * limits.queued_bytes to let their backends get ahead; once more than limits.queued_bytes does wait, each has the least
  * there is. */
 void exchange_owe(struct exchange *, int64_t n);
+/*
+ * The color has lost its traffic (trip, flip, promotion, weight 0).  Exchanges that wait for its answer and may be replayed go
+ * to the live color when replay is true; what has begun goes on and is closed by rollout.drain: at its rate, or at its timeout.
+ * Called by an order of control; a trip by this worker calls it itself at the end of the turn.
+ */
+void exchange_leave(struct engine *, unsigned service, enum color, bool replay);
 void exchange_engine_init(
     struct engine *); /* slabs, queues; the rest of the engine is set by the worker */
 void exchange_engine_fini(struct engine *);

@@ -29,6 +29,7 @@
 #include "proxy/base/obj.h"
 #include "proxy/process/admin.h"
 #include "proxy/process/admin_api.h"
+#include "proxy/process/admin_events.h"
 
 #define HEADER_MAX      (16 * 1024)
 #define CONNECTIONS_MAX 64 /* per listener; more wait in the backlog */
@@ -66,6 +67,7 @@ struct admin {
 	struct event_base *base;
 	struct control *control;
 	struct listener local, tcp;
+	struct event_streams *streams;
 	LIST_HEAD(answer_list, answer) answers;
 	char *path;   /* of the socket file */
 	dev_t device; /* and which file it was */
@@ -236,6 +238,26 @@ ask_api(const struct listener *l, struct evhttp_request *request, struct answer 
 	free(target);
 }
 
+/* GET /v1/events: an answer that is not one answer. */
+static void
+stream_events(struct admin *admin, struct evhttp_request *request, struct answer *w)
+{
+	switch (event_streams_open(admin->streams, request)) {
+	case STREAM_OPEN:
+		LIST_REMOVE(w, next);
+		w->magic = 0;
+		free(w);
+		return;
+	case STREAM_BAD_ID:
+		api_error(send_answer, w, 400, "bad-request", "Last-Event-ID must be a number");
+		return;
+	case STREAM_TOO_MANY:
+		api_error(send_answer, w, 503, "too-many-subscribers",
+		    "too many listen to events already");
+		return;
+	}
+}
+
 static void
 on_request(struct evhttp_request *request, void *arg)
 {
@@ -257,6 +279,8 @@ on_request(struct evhttp_request *request, void *arg)
 	} else if (!host_allowed(l, request)) {
 		api_error(send_answer, w, 403, "host-refused",
 		    "Host must be an IP address, localhost or the name in admin.http");
+	} else if (event_streams_wanted(request)) {
+		stream_events(l->admin, request, w);
 	} else {
 		ask_api(l, request, w);
 	}
@@ -269,7 +293,8 @@ connection_closed(struct evhttp_connection *connection, void *arg)
 {
 	struct listener *l = arg;
 
-	(void)connection;
+	if (connection != NULL && l->admin->streams != NULL)
+		event_streams_closed(l->admin->streams, connection);
 	l->n_connections--;
 	if (l->socket == NULL) /* all are being closed */
 		return;
@@ -618,6 +643,7 @@ admin_new(struct event_base *base, struct control *control, const struct config 
 	admin->magic = ADMIN_MAGIC;
 	admin->base = base;
 	admin->control = control;
+	admin->streams = event_streams_new(base, control);
 	LIST_INIT(&admin->answers);
 	if ((c->socket[0] != '\0' && bind_local(admin, c, err, err_size) < 0) ||
 	    (c->http.text != NULL && c->http.text[0] != '\0' &&
@@ -656,6 +682,8 @@ admin_free(struct admin *admin)
 	    st.st_ino == admin->inode)
 		(void)unlink(admin->path);
 	forget_answers(admin);
+	event_streams_free(admin->streams);
+	admin->streams = NULL;
 	listener_fini(&admin->local);
 	listener_fini(&admin->tcp);
 	free(admin->path);

@@ -233,6 +233,37 @@ not_implemented(struct call *c)
 	reply_error(c, 501, "not-implemented", "this version of teal cannot do that yet");
 }
 
+static void
+get_evidence(struct call *c)
+{
+	json_t *evidence;
+
+	if (find_service(c) < 0)
+		return;
+	evidence = control_evidence(c->request->control, c->service);
+	if (evidence == NULL)
+		reply_error(
+		    c, 404, "no-evidence", "%.64s was never rolled back", c->service->config->name);
+	else
+		reply_json(c, evidence);
+}
+
+static void
+get_history(struct call *c)
+{
+	if (find_service(c) == 0)
+		reply_json(
+		    c, json_pack("{s:o, s:o}", "service", view_text(c->service->config->name),
+			   "entries", control_history(c->request->control, c->service)));
+}
+
+/* admin.c streams events; who arrives here did so by another way. */
+static void
+get_events(struct call *c)
+{
+	reply_error(c, 406, "not-streamed", "events are streamed by GET only");
+}
+
 /* --- handlers: changes ---------------------------------------------------------------------- */
 
 static void
@@ -351,6 +382,33 @@ patch_backend(struct call *c)
 		    strcmp(word, "drain") == 0, &c->change, change_ended, p);
 }
 
+static void
+post_rearm(struct call *c)
+{
+	static const char *const names[] = {NULL};
+	struct pending *p;
+
+	if (find_service(c) < 0 || call_read_body(c, names) < 0)
+		return;
+	if ((p = change_begin(c)) != NULL)
+		control_rearm(c->request->control, c->service, &c->change, change_ended, p);
+}
+
+static void
+post_rollout(struct call *c)
+{
+	static const char *const names[] = {"action", "to", "steps", "full", "rearm", NULL};
+	struct step_config steps[STEPS_MAX];
+	struct rollout_request q = {.steps = steps};
+	struct pending *p;
+
+	if (find_service(c) < 0 || call_read_body(c, names) < 0 ||
+	    call_read_rollout(c, &q, steps) < 0)
+		return;
+	if ((p = change_begin(c)) != NULL)
+		control_rollout(c->request->control, c->service, &q, &c->change, change_ended, p);
+}
+
 /* --- routes ---------------------------------------------------------------------------------- */
 
 static const struct route {
@@ -372,11 +430,11 @@ static const struct route {
     {"POST", "v1/services/*/pools/*/backends", post_backends, true},
     {"PATCH", "v1/services/*/pools/*/backends/*", patch_backend, true},
     {"DELETE", "v1/services/*/pools/*/backends/*", delete_backend, true},
-    {"POST", "v1/services/*/rollout", not_implemented, true},
-    {"POST", "v1/services/*/rearm", not_implemented, true},
-    {"GET", "v1/services/*/evidence", not_implemented, false},
-    {"GET", "v1/services/*/history", not_implemented, false},
-    {"GET", "v1/events", not_implemented, false},
+    {"POST", "v1/services/*/rollout", post_rollout, true},
+    {"POST", "v1/services/*/rearm", post_rearm, true},
+    {"GET", "v1/services/*/evidence", get_evidence, false},
+    {"GET", "v1/services/*/history", get_history, false},
+    {"GET", "v1/events", get_events, false},
     {"POST", "v1/reload", not_implemented, true},
 };
 #define N_ROUTES (sizeof(routes) / sizeof(routes[0]))

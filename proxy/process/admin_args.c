@@ -12,6 +12,8 @@
 
 #include "proxy/process/admin_call.h"
 
+#define HOLD_MAX_MS (INT64_C(30) * 24 * 3600 * 1000)
+
 int
 call_refuse(const struct call *c, const char *format, ...)
 {
@@ -228,4 +230,105 @@ call_read_backends(const struct call *c, const char **out, unsigned *n)
 	}
 	json_decref(seen);
 	return bad;
+}
+
+/* --- rollouts --------------------------------------------------------------------------------- */
+
+static int
+read_flag(const struct call *c, const char *member, bool *out)
+{
+	const json_t *flag = json_object_get(c->body, member);
+
+	if (flag != NULL && !json_is_boolean(flag))
+		return call_refuse(c, "%s: must be true or false", member);
+	*out = json_is_true(flag);
+	return 0;
+}
+
+static int
+read_step(const struct call *c, size_t i, const json_t *item, struct step_config *step)
+{
+	const json_t *weight = json_object_get(item, "weight");
+	const char *hold = json_string_value(json_object_get(item, "hold"));
+	double bp = json_number_value(weight) * 100;
+
+	if (!json_is_object(item) || json_object_size(item) != 2)
+		return call_refuse(c, "steps[%zu]: must be {\"weight\": 25, \"hold\": \"5m\"}", i);
+	if (!json_is_number(weight) || !(bp >= 1 && bp <= 10000) || fabs(bp - round(bp)) > 1e-7)
+		return call_refuse(c,
+		    "steps[%zu].weight: must be a number from 0.01 to 100 with at most two "
+		    "decimals",
+		    i);
+	if (hold == NULL || duration_parse(hold, &step->hold_ms) < 0 || step->hold_ms > HOLD_MAX_MS)
+		return call_refuse(
+		    c, "steps[%zu].hold: must be a duration such as \"5m\", at most 30d", i);
+	step->weight_bp = (unsigned)lround(bp);
+	return 0;
+}
+
+static int
+read_steps(const struct call *c, struct rollout_request *out, struct step_config *steps)
+{
+	const json_t *list = json_object_get(c->body, "steps");
+	const json_t *item;
+	size_t i;
+
+	if (list == NULL)
+		return 0;
+	if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > STEPS_MAX)
+		return call_refuse(c, "steps: must be an array of 1 to %d steps", STEPS_MAX);
+	json_array_foreach(list, i, item)
+	{
+		if (read_step(c, i, item, &steps[i]) < 0)
+			return -1;
+		if (i > 0 && steps[i].weight_bp <= steps[i - 1].weight_bp)
+			return call_refuse(
+			    c, "steps[%zu].weight: must be above the step before it", i);
+	}
+	if (steps[json_array_size(list) - 1].weight_bp != 10000)
+		return call_refuse(c, "steps: must end at weight 100");
+	out->n_steps = json_array_size(list);
+	return 0;
+}
+
+/* What says nothing to this action is a mistake that somebody should see. */
+static int
+check_members(const struct call *c, enum rollout_order order)
+{
+	static const char *const of_start[] = {"to", "steps", "rearm"};
+
+	for (size_t i = 0; i < sizeof(of_start) / sizeof(of_start[0]); i++)
+		if (order != DO_START && json_object_get(c->body, of_start[i]) != NULL)
+			return call_refuse(c, "%s: belongs to \"start\" only", of_start[i]);
+	if (order != DO_PROMOTE && json_object_get(c->body, "full") != NULL)
+		return call_refuse(c, "full: belongs to \"promote\" only");
+	return 0;
+}
+
+int
+call_read_rollout(const struct call *c, struct rollout_request *out, struct step_config *steps)
+{
+	static const struct {
+		const char *word;
+		enum rollout_order order;
+	} actions[] = {{"start", DO_START}, {"pause", DO_PAUSE}, {"resume", DO_RESUME},
+	    {"promote", DO_PROMOTE}, {"abort", DO_ABORT}};
+	const char *action = json_string_value(json_object_get(c->body, "action"));
+	const json_t *to = json_object_get(c->body, "to");
+	size_t i = 0, n = sizeof(actions) / sizeof(actions[0]);
+
+	while (action != NULL && i < n && strcmp(actions[i].word, action) != 0)
+		i++;
+	if (action == NULL || i == n)
+		return call_refuse(c,
+		    "action: must be \"start\", \"pause\", \"resume\", \"promote\" or \"abort\"");
+	out->order = actions[i].order;
+	if (check_members(c, out->order) < 0)
+		return -1;
+	out->has_to = to != NULL;
+	if (to != NULL && (!json_is_string(to) || color_parse(json_string_value(to), &out->to) < 0))
+		return call_refuse(c, "to: must be \"blue\" or \"green\"");
+	if (read_flag(c, "full", &out->full) < 0 || read_flag(c, "rearm", &out->rearm) < 0)
+		return -1;
+	return read_steps(c, out, steps);
 }

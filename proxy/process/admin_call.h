@@ -44,6 +44,8 @@ int call_read_query(struct call *);
 int call_read_weight(const struct call *, const char *member, unsigned *bp);
 /* "backends" into `out`, which has API_ADDRESSES_MAX places and borrows from the body. */
 int call_read_backends(const struct call *, const char **out, unsigned *n);
+/* "action", "to", "steps", "full", "rearm"; out->steps has STEPS_MAX places. */
+int call_read_rollout(const struct call *, struct rollout_request *out, struct step_config *steps);
 int call_check_address(const struct call *, const char *member, const char *text);
 
 /* Percent-decodes in place.  -1: a broken escape, or a NUL. */

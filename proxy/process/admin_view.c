@@ -10,9 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "balancer/eject.h"
 #include "balancer/tally.h"
 #include "config/parse.h"
+#include "health/health.h"
 #include "proxy/process/admin_api.h"
+#include "proxy/process/release_view.h"
 
 json_t *
 view_text(const char *text)
@@ -41,8 +44,8 @@ number(double value, double per_unit)
 	return json_real(rounded);
 }
 
-static json_t *
-percent(unsigned bp)
+json_t *
+view_percent(unsigned bp)
 {
 	return number(bp / 100.0, 100);
 }
@@ -60,8 +63,8 @@ put(json_t *object, const char *key, json_t *value)
 	(void)json_object_set_new(object, key, value);
 }
 
-static json_t *
-time_json(int64_t seconds)
+json_t *
+view_time(int64_t seconds)
 {
 	char text[32];
 	time_t t = (time_t)seconds;
@@ -84,13 +87,40 @@ list_json(const struct string_list *list)
 }
 
 static json_t *
+probe_json(const struct probe_health *p, int64_t now_ms)
+{
+	json_t *o = json_object();
+
+	put(o, "well", p->known ? json_boolean(p->well) : json_null());
+	put(o, "saw", view_text(p->saw));
+	put(o, "passed", count_json(p->passed));
+	put(o, "failed", count_json(p->failed));
+	put(o, "ago_ms", p->last_ms != 0 ? json_integer(now_ms - p->last_ms) : json_null());
+	return o;
+}
+
+/* Empty when nobody asks. */
+static json_t *
+probes_json(const struct health *h, int64_t now_ms)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; h != NULL && i < N_PROBES; i++) {
+		if (h->config[i].on)
+			put(o, probe_name((enum probe_kind)i), probe_json(&h->probes[i], now_ms));
+	}
+	return o;
+}
+
+static json_t *
 backend_json(struct control *control, const struct member *m)
 {
 	struct backend *b = m->backend;
+	const struct health *health = control_health(control, b);
 	json_t *o = json_object();
 	char reason[256] = "";
-	int64_t held =
-	    atomic_load_explicit(&b->held_until_ms, memory_order_relaxed) - control_now_ms();
+	int64_t now_ms = control_now_ms();
+	int64_t held = atomic_load_explicit(&b->held_until_ms, memory_order_relaxed) - now_ms;
 	int state = atomic_load_explicit(&b->state, memory_order_relaxed);
 
 	control_backend_reason(control, b, reason, sizeof(reason));
@@ -103,6 +133,9 @@ backend_json(struct control *control, const struct member *m)
 	put(o, "requests", count_json(atomic_load_explicit(&b->requests, memory_order_relaxed)));
 	put(o, "failures", count_json(atomic_load_explicit(&b->failures, memory_order_relaxed)));
 	put(o, "held_ms", json_integer(held > 0 ? held : 0));
+	put(o, "ejected", json_boolean(backend_ejected(b, now_ms)));
+	put(o, "version", view_text(health != NULL ? health->version : ""));
+	put(o, "probes", probes_json(health, now_ms));
 	put(o, "weight", json_integer(m->weight));
 	put(o, "backup", json_boolean(m->backup));
 	return o;
@@ -129,7 +162,7 @@ color_json(struct control *control, const struct service *s, enum color color, u
 	uint64_t all = sums[BLUE].window_requests + sums[GREEN].window_requests;
 	json_t *o = json_object(), *backends = json_array();
 
-	put(o, "weight", percent(color == course_live(course) ? 10000 - bp : bp));
+	put(o, "weight", view_percent(color == course_live(course) ? 10000 - bp : bp));
 	put(o, "share",
 	    number(all == 0 ? 0 : 100.0 * (double)sum->window_requests / (double)all, 100));
 	put(o, "requests", count_json(sum->requests));
@@ -148,29 +181,6 @@ color_json(struct control *control, const struct service *s, enum color color, u
 	for (unsigned i = 0; i < pool->n_members; i++)
 		(void)json_array_append_new(backends, backend_json(control, &pool->members[i]));
 	put(o, "backends", backends);
-	return o;
-}
-
-static json_t *
-rollout_json(const struct rollout_config *rollout)
-{
-	json_t *o = json_object(), *steps = json_array();
-	char hold[UNIT_TEXT_SIZE];
-
-	for (size_t i = 0; i < rollout->n_steps; i++) {
-		json_t *step = json_object();
-
-		duration_print(rollout->steps[i].hold_ms, hold);
-		put(step, "weight", percent(rollout->steps[i].weight_bp));
-		put(step, "hold", json_string(hold));
-		(void)json_array_append_new(steps, step);
-	}
-	put(o, "state", json_string("idle"));
-	put(o, "step", json_null());
-	put(o, "steps", steps);
-	put(o, "since", json_null());
-	put(o, "reason", json_string(""));
-	put(o, "verdict", json_null());
 	return o;
 }
 
@@ -194,6 +204,7 @@ json_t *
 view_service(struct control *control, const struct service *s)
 {
 	const struct service_config *config = s->config;
+	const struct release *release = control_release(control, s);
 	struct tally_sum sums[N_COLORS];
 	int64_t now_ms = control_now_ms(), window_ms = config->rollout.limits.window_ms;
 	json_t *o = json_object(), *colors = json_object();
@@ -207,13 +218,14 @@ view_service(struct control *control, const struct service *s)
 	put(o, "epoch", count_json(atomic_load_explicit(&s->state->epoch, memory_order_relaxed)));
 	put(o, "live", json_string(color_name(course_live(course))));
 	put(o, "candidate", json_string(color_name(color_other(course_live(course)))));
-	put(o, "weight", percent(course_weight(course)));
+	put(o, "weight", view_percent(course_weight(course)));
 	put(o, "split", json_string(split_word(config->split.by)));
 	put(o, "maintenance",
 	    json_boolean(atomic_load_explicit(&s->state->maintenance, memory_order_relaxed)));
-	put(o, "tripped", json_false());
+	put(o, "tripped", json_boolean(course_tripped(course)));
+	put(o, "trip", view_trip(release, course));
 	put(o, "window_ms", json_integer(window_ms));
-	put(o, "rollout", rollout_json(&config->rollout));
+	put(o, "rollout", view_rollout(release, &config->rollout));
 	for (int c = 0; c < N_COLORS; c++)
 		put(colors, color_name((enum color)c),
 		    color_json(control, s, (enum color)c, course, sums));
@@ -235,7 +247,7 @@ certificates_json(struct control *control)
 			json_t *o = json_object();
 
 			put(o, "file", view_text(all[i].file));
-			put(o, "not_after", time_json(all[i].not_after));
+			put(o, "not_after", view_time(all[i].not_after));
 			(void)json_array_append_new(array, o);
 		}
 	}
@@ -257,7 +269,7 @@ view_status(struct control *control)
 	free(open);
 	put(o, "version", json_string(TEAL_VERSION));
 	put(o, "pid", json_integer(getpid()));
-	put(o, "started", time_json(started / 1000));
+	put(o, "started", view_time(started / 1000));
 	put(o, "uptime_ms", json_integer(now > started ? now - started : 0));
 	put(o, "draining", json_boolean(control_draining(control)));
 	put(connections, "open", count_json(totals.connections_open));

@@ -1,16 +1,17 @@
 /*
- * Every change an operator makes, in one order: check, write to disk, obey, answer.
+ * Every change an operator makes to a service, in one order: check, write to disk, obey, answer.
  *
  *      begin -> (refused: answered at once)
  *            -> state file written -> stored where workers look -> every worker has passed a turn -> done()
  *
- * When the disk refuses, nothing has changed.  Control thread.
+ * When the disk refuses, nothing has changed.  Pools are in change_pool.c, rollouts in release.c.  Control thread.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "balancer/guard.h"
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
 #include "proxy/process/control_private.h"
@@ -22,8 +23,8 @@ struct pending {
 	struct change_result result;
 };
 
-static void __attribute__((format(printf, 5, 6)))
-refuse(change_done *done, void *arg, unsigned status, const char *code, const char *fmt, ...)
+void
+change_refuse(change_done *done, void *arg, unsigned status, const char *code, const char *fmt, ...)
 {
 	struct change_result r = {.http_status = status, .code = code};
 	va_list ap;
@@ -34,15 +35,14 @@ refuse(change_done *done, void *arg, unsigned status, const char *code, const ch
 	done(arg, &r);
 }
 
-/* true: somebody else changed the service since the caller looked. */
-static bool
-stale(const struct service *s, const struct change *ch, change_done *done, void *arg)
+bool
+change_stale(const struct service *s, const struct change *ch, change_done *done, void *arg)
 {
 	uint64_t epoch = atomic_load(&s->state->epoch);
 
 	if (!ch->has_epoch || ch->if_epoch == epoch)
 		return false;
-	refuse(done, arg, 409, "stale-epoch",
+	change_refuse(done, arg, 409, "stale-epoch",
 	    "the service is at epoch %llu, not %llu: somebody changed it",
 	    (unsigned long long)epoch, (unsigned long long)ch->if_epoch);
 	return true;
@@ -57,8 +57,8 @@ all_obey(struct round *r)
 	free(p);
 }
 
-static struct round *
-pending(change_done *done, void *arg)
+struct round *
+change_round(change_done *done, void *arg)
 {
 	struct pending *p = calloc(1, sizeof(*p));
 
@@ -71,45 +71,167 @@ pending(change_done *done, void *arg)
 	return &p->round;
 }
 
-/* Writes what the fleet is now with this service's entry as given.  false: refused, already answered. */
-static bool
-durable(struct control *c, const struct service *s, enum color live, unsigned weight_bp,
-    bool maintenance, change_done *done, void *arg)
+void
+change_round_drop(struct round *r)
+{
+	free(r);
+}
+
+/* --- what a service is and shall be ------------------------------------------------------ */
+
+void
+want_now(struct want *w, struct control *c, const struct service *s, uint32_t seen)
+{
+	const struct release *r = &c->releases[s->index];
+
+	w->live = course_live(seen);
+	w->weight_bp = course_weight(seen);
+	w->tripped = course_tripped(seen);
+	w->maintenance = atomic_load(&s->state->maintenance);
+	w->rollout = r->rollout;
+	w->trip = r->trip;
+	for (unsigned i = 0; i < 2; i++)
+		w->split_key[i] = atomic_load(&s->state->split_key[i]);
+	w->rollout_wall_ms = r->rollout_wall_ms;
+	w->step_wall_ms = r->step_wall_ms;
+}
+
+/* A worker has tripped and its letter is still on its way: the file must not say that all is well. */
+static void
+save_unheard_trips(
+    struct control *c, struct state *state, const struct service *s, const struct want *w)
+{
+	for (unsigned i = 0; i < c->config->n_services; i++) {
+		struct state_service *to = state_find(state, c->config->services[i].name, true);
+
+		ENSURE(to != NULL);
+		if (to->trip.on || !course_tripped(service_course(&c->roster.states[i])) ||
+		    (s != NULL && s->index == i && !w->tripped))
+			continue;
+		to->trip.on = true;
+		to->trip.wall_ms = control_wall_ms();
+		to->trip.rule = RULE_FAILURE_RATE;
+		snprintf(to->trip.reason, sizeof(to->trip.reason),
+		    "tripped by a worker just before the end; its verdict was lost");
+		to->weight_bp = 0;
+		rollout_tripped(&to->rollout, to->trip.reason);
+	}
+}
+
+int
+control_save(
+    struct control *c, const struct service *s, const struct want *w, char *err, size_t err_size)
 {
 	struct state *state = calloc(1, sizeof(*state));
-	struct state_service *entry;
-	char err[256];
+	struct state_service *to;
 	int result;
 
 	ENSURE(state != NULL);
 	roster_save(&c->roster, state);
-	entry = state_find(state, s->config->name, true);
-	ENSURE(entry != NULL);
-	entry->live = live;
-	entry->weight_bp = weight_bp;
-	entry->maintenance = maintenance;
-	entry->epoch++;
-	result = state_save(c->config->state_directory, state, err, sizeof(err));
+	releases_save(c, state);
+	if (s != NULL) {
+		to = state_find(state, s->config->name, true);
+		ENSURE(to != NULL);
+		to->live = w->live;
+		to->weight_bp = w->weight_bp;
+		to->maintenance = w->maintenance;
+		to->epoch++;
+		to->rollout = w->rollout;
+		to->trip = w->trip;
+		to->rollout_wall_ms = w->rollout_wall_ms;
+		to->step_wall_ms = w->step_wall_ms;
+		memcpy(to->split_key, w->split_key, sizeof(to->split_key));
+	}
+	save_unheard_trips(c, state, s, w);
+	result = state_save(c->config->state_directory, state, err, err_size);
 	state_free(state);
-	if (result == 0)
-		return true;
-	log_error("state not written, change refused: %s", err);
-	refuse(done, arg, 507, "state-not-written", "the change was refused: %s", err);
-	return false;
+	if (result == -1 && !c->save_fails) {
+		log_error("state not written: %s", err);
+		events_emit(c->events, "state_not_written", s != NULL ? s->config->name : "",
+		    json_pack("{s:s}", "reason", err));
+	} else if (result == 0) {
+		c->save_soon = false;
+		if (c->save_fails)
+			log_info("state: written again");
+	}
+	c->save_fails = result == -1;
+	return result;
 }
 
-static void
-say(const struct service *s, const struct change *ch, const char *what)
+static uint32_t
+wanted_course(const struct want *w)
 {
-	log_info("%s: %s (uid %u, pid %d%s%s)", s->config->name, what, (unsigned)ch->uid,
-	    (int)ch->pid, ch->reason[0] != '\0' ? ", reason: " : "", ch->reason);
+	return course_of(w->live, w->weight_bp) | (w->tripped ? COURSE_TRIPPED : 0);
 }
 
-static bool
-maintained(const struct service *s)
+int
+control_obey(struct control *c, struct service *s, const struct want *w, uint32_t seen,
+    const char *why, struct round *round)
 {
-	return atomic_load(&s->state->maintenance);
+	struct release *r = &c->releases[s->index];
+	struct service_state *state = s->state;
+	uint32_t course = wanted_course(w);
+	bool flipped = w->live != course_live(seen);
+	bool begins = w->weight_bp != 0 && (course_weight(seen) == 0 || flipped);
+
+	if (begins)
+		r->n_failures = 0;
+	for (unsigned i = 0; i < 2; i++)
+		atomic_store(&state->split_key[i], w->split_key[i]);
+	if (course != seen) {
+		/* first the guard, so that the first request of the new weight finds it awake */
+		guard_weight(state, begins, w->weight_bp, control_now_ms());
+		if (!atomic_compare_exchange_strong(&state->course, &seen, course))
+			return -1;
+		if (flipped || w->weight_bp != course_weight(seen))
+			release_point(r, w->weight_bp, why);
+	}
+	r->rollout = w->rollout;
+	r->trip = w->trip;
+	r->rollout_wall_ms = w->rollout_wall_ms;
+	r->step_wall_ms = w->step_wall_ms;
+	r->saved_ms = control_now_ms();
+	r->refusal[0] = '\0';
+	atomic_store(&state->maintenance, w->maintenance);
+	atomic_fetch_add(&state->epoch, 1);
+	releases_wake(c);
+	if (flipped)
+		control_leave(c, s, course_live(seen), false, round);
+	else if (w->weight_bp == 0 && course_weight(seen) != 0)
+		control_leave(c, s, color_other(w->live), false, round);
+	else
+		control_order(c, ORDER_BARRIER, round);
+	return 0;
 }
+
+void
+control_record(struct control *c, const struct service *s, const struct change *by,
+    const char *action, const char *from, const char *to, const char *reason,
+    const struct verdict *v)
+{
+	struct audit_entry e = {.service = s->config->name,
+	    .action = action,
+	    .from = from,
+	    .to = to,
+	    .epoch = atomic_load(&s->state->epoch),
+	    .by = by,
+	    .reason = reason,
+	    .verdict = v};
+	char who[64] = "teal", err[256];
+
+	if (by != NULL) {
+		snprintf(who, sizeof(who), "uid %u, pid %d", (unsigned)by->uid, (int)by->pid);
+		if (by->reason[0] != '\0')
+			e.reason = reason = by->reason;
+	}
+	log_info("%s: %s%s%s%s%s (%s)%s%s", s->config->name, action, from[0] != '\0' ? " " : "",
+	    from, to[0] != '\0' ? " -> " : "", to, who, reason[0] != '\0' ? ": " : "", reason);
+	if (audit_write(c->audit, &e, err, sizeof(err)) == -1)
+		log_error("audit log: %s", err);
+	events_emit(c->events, "change", s->config->name, audit_last(c->audit));
+}
+
+/* --- the operator's changes ----------------------------------------------------------------- */
 
 static bool
 has_backends(const struct service *s, enum color color)
@@ -117,279 +239,141 @@ has_backends(const struct service *s, enum color color)
 	return s->pools[color].n_members != 0;
 }
 
+/* Saved, obeyed, told.  Answers in every case; true: done. */
+static bool
+commit(struct control *c, struct service *s, const struct want *w, uint32_t seen,
+    const struct change *ch, const char *action, const char *from, const char *to,
+    change_done *done, void *arg)
+{
+	struct round *round;
+	char err[256];
+
+	if (control_save(c, s, w, err, sizeof(err)) == -1) {
+		change_refuse(
+		    done, arg, 507, "state-not-written", "the change was refused: %s", err);
+		return false;
+	}
+	round = change_round(done, arg);
+	if (control_obey(c, s, w, seen, "by hand", round) == -1) {
+		change_round_drop(round);
+		change_refuse(done, arg, 409, "tripped",
+		    "the candidate was tripped at this moment: nothing was changed");
+		return false;
+	}
+	control_record(c, s, ch, action, from, to, "", NULL);
+	return true;
+}
+
+static void
+print_weight(char out[16], unsigned bp)
+{
+	snprintf(out, 16, bp % 100 == 0 ? "%u %%" : "%u.%02u %%", bp / 100, bp % 100);
+}
+
 void
 control_weight(struct control *c, struct service *s, unsigned weight_bp, const struct change *ch,
     change_done *done, void *arg)
 {
-	char what[96];
+	uint32_t seen = service_course(s->state);
+	enum color candidate = color_other(course_live(seen));
+	struct want w;
+	char from[16], to[16];
 
-	if (stale(s, ch, done, arg))
+	if (change_stale(s, ch, done, arg))
 		return;
-	if (weight_bp > 0 && !has_backends(s, service_candidate(s))) {
-		refuse(done, arg, 409, "no-backends",
-		    "%s has no backends: nothing to send %u.%02u %% to",
-		    color_name(service_candidate(s)), weight_bp / 100, weight_bp % 100);
+	want_now(&w, c, s, seen);
+	if (w.tripped && weight_bp > 0) {
+		change_refuse(done, arg, 409, "tripped",
+		    "%s was tripped: rearm before it gets traffic again", color_name(candidate));
 		return;
 	}
-	if (!durable(c, s, service_live(s), weight_bp, maintained(s), done, arg))
+	if (rollout_active(&w.rollout)) {
+		change_refuse(done, arg, 409, "rollout-active",
+		    "a rollout is under way: abort it before setting the weight by hand");
 		return;
-	snprintf(what, sizeof(what), "weight of %s %u.%02u %% -> %u.%02u %%",
-	    color_name(service_candidate(s)), service_weight(s) / 100, service_weight(s) % 100,
-	    weight_bp / 100, weight_bp % 100);
-	say(s, ch, what);
-	atomic_store(&s->state->course, course_of(service_live(s), weight_bp));
-	atomic_fetch_add(&s->state->epoch, 1);
-	control_order(c, ORDER_BARRIER, pending(done, arg));
+	}
+	if (weight_bp > 0 && !has_backends(s, candidate)) {
+		change_refuse(done, arg, 409, "no-backends",
+		    "%s has no backends: nothing to send %u.%02u %% to", color_name(candidate),
+		    weight_bp / 100, weight_bp % 100);
+		return;
+	}
+	print_weight(from, w.weight_bp);
+	print_weight(to, weight_bp);
+	w.weight_bp = weight_bp;
+	(void)commit(c, s, &w, seen, ch, "weight", from, to, done, arg);
 }
 
 void
 control_flip(struct control *c, struct service *s, enum color color, const struct change *ch,
     change_done *done, void *arg)
 {
-	char what[64];
+	uint32_t seen = service_course(s->state);
+	enum rollout_act act;
+	struct want w;
 
-	if (stale(s, ch, done, arg))
+	if (change_stale(s, ch, done, arg))
 		return;
 	if (!has_backends(s, color)) {
-		refuse(done, arg, 409, "no-backends", "%s has no backends", color_name(color));
+		change_refuse(
+		    done, arg, 409, "no-backends", "%s has no backends", color_name(color));
 		return;
 	}
-	if (!durable(c, s, color, 0, maintained(s), done, arg))
-		return;
-	snprintf(what, sizeof(what), "flip to %s, live was %s", color_name(color),
-	    color_name(service_live(s)));
-	say(s, ch, what);
-	atomic_store(&s->state->course, course_of(color, 0));
-	atomic_fetch_add(&s->state->epoch, 1);
-	control_order(c, ORDER_BARRIER, pending(done, arg));
+	want_now(&w, c, s, seen);
+	if (rollout_active(&w.rollout)) {
+		if (color == w.rollout.to)
+			(void)rollout_promote(&w.rollout, true, &act);
+		else
+			(void)rollout_abort(&w.rollout, "flipped back by hand", &act);
+		w.rollout_wall_ms = control_wall_ms();
+	}
+	if (color != w.live) {
+		/* who insists on a tripped color has re-admitted it */
+		w.tripped = false;
+		w.trip = (struct state_trip){0};
+	}
+	w.live = color;
+	w.weight_bp = 0;
+	(void)commit(c, s, &w, seen, ch, "flip", color_name(course_live(seen)), color_name(color),
+	    done, arg);
 }
 
 void
 control_maintenance(struct control *c, struct service *s, bool on, const struct change *ch,
     change_done *done, void *arg)
 {
-	if (stale(s, ch, done, arg))
+	uint32_t seen = service_course(s->state);
+	struct want w;
+
+	if (change_stale(s, ch, done, arg))
 		return;
-	if (!durable(c, s, service_live(s), service_weight(s), on, done, arg))
-		return;
-	say(s, ch, on ? "maintenance on" : "maintenance off");
-	atomic_store(&s->state->maintenance, on);
-	atomic_fetch_add(&s->state->epoch, 1);
-	control_order(c, ORDER_BARRIER, pending(done, arg));
-}
-
-/* --- pools --------------------------------------------------------------------------- */
-
-/* Who was in the pool and who was drained, to go back to when the disk refuses. */
-struct memory {
-	bool *member, *drained;
-	unsigned n;
-};
-
-static struct memory
-remember(const struct roster *r)
-{
-	struct memory m = {calloc(r->n_backends + 1, sizeof(bool)),
-	    calloc(r->n_backends + 1, sizeof(bool)), r->n_backends};
-
-	ENSURE(m.member != NULL && m.drained != NULL);
-	for (unsigned i = 0; i < m.n; i++) {
-		m.member[i] = r->backends[i]->member;
-		m.drained[i] = r->backends[i]->drained;
-	}
-	return m;
-}
-
-static void
-forget(struct memory *m)
-{
-	free(m->member);
-	free(m->drained);
-}
-
-static void
-go_back(struct roster *r, const struct memory *m)
-{
-	for (unsigned i = 0; i < r->n_backends; i++) {
-		r->backends[i]->member = i < m->n && m->member[i];
-		r->backends[i]->drained = i < m->n && m->drained[i];
-	}
-}
-
-/* What the operator's word makes of the states workers look at.  Who has left the pool keeps its state: a worker
- * that has not adopted the new fleet yet may still send it something. */
-static void
-show_states(struct roster *r)
-{
-	for (unsigned i = 0; i < r->n_backends; i++) {
-		struct known_backend *k = r->backends[i];
-		enum backend_state now = k->drained ? BACKEND_DRAINING : BACKEND_UP;
-
-		if (!k->member)
-			continue;
-		if (atomic_exchange(&k->backend.state, (int)now) != (int)BACKEND_UP &&
-		    now == BACKEND_UP)
-			atomic_store(&k->backend.up_since_ms, control_now_ms());
-	}
-}
-
-/* The pool has been changed in the roster: to disk, then to the workers. */
-static void
-commit_pool(struct control *c, struct service *s, enum color color, struct memory *before,
-    const struct change *ch, const char *what, change_done *done, void *arg)
-{
-	struct round *round;
-	char line[256];
-
-	if (!durable(c, s, service_live(s), service_weight(s), maintained(s), done, arg)) {
-		go_back(&c->roster, before);
-		forget(before);
-		return;
-	}
-	forget(before);
-	snprintf(line, sizeof(line), "pool %s: %s", color_name(color), what);
-	say(s, ch, line);
-	atomic_fetch_add(&s->state->epoch, 1);
-	show_states(&c->roster);
-	round = pending(done, arg);
-	if (control_publish(c, round) == -1) {
-		log_error("out of memory: the new pool is used in a second");
-		c->refleet = true;
-		control_order(c, ORDER_BARRIER, round);
-	}
-}
-
-/* Everybody in `addresses` into the pool.  false: answered. */
-static bool
-join(struct control *c, struct service *s, enum color color, const char *const *addresses,
-    unsigned n, change_done *done, void *arg)
-{
-	char err[256];
-
-	for (unsigned i = 0; i < n; i++) {
-		struct known_backend *k =
-		    roster_backend(&c->roster, s->index, color, addresses[i], err, sizeof(err));
-
-		if (k == NULL) {
-			refuse(done, arg, 400, "bad-address", "%s: %s", addresses[i], err);
-			return false;
-		}
-		if (!k->member) /* slow start counts from here */
-			atomic_store(&k->backend.up_since_ms, control_now_ms());
-		k->drained = false;
-		k->member = true;
-		if (k->target.n == 0)
-			control_resolve(c, k, true);
-	}
-	return true;
+	want_now(&w, c, s, seen);
+	w.maintenance = on;
+	(void)commit(
+	    c, s, &w, seen, ch, "maintenance", on ? "off" : "on", on ? "on" : "off", done, arg);
 }
 
 void
-control_pool_set(struct control *c, struct service *s, enum color color,
-    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
+control_rearm(
+    struct control *c, struct service *s, const struct change *ch, change_done *done, void *arg)
 {
-	struct memory before;
+	uint32_t seen = service_course(s->state);
+	struct want w;
 
-	if (stale(s, ch, done, arg))
+	if (change_stale(s, ch, done, arg))
 		return;
-	if (n == 0 && (color == service_live(s) || service_weight(s) != 0)) {
-		refuse(done, arg, 409, "pool-in-use",
-		    "%s has traffic: it cannot be left without backends", color_name(color));
-		return;
-	}
-	before = remember(&c->roster);
-	for (unsigned i = 0; i < c->roster.n_backends; i++) {
-		struct known_backend *k = c->roster.backends[i];
-
-		if (k->service == s->index && k->backend.color == color)
-			k->member = false;
-	}
-	if (!join(c, s, color, addresses, n, done, arg)) {
-		go_back(&c->roster, &before);
-		forget(&before);
+	want_now(&w, c, s, seen);
+	if (!w.tripped && !w.trip.on) {
+		change_refuse(done, arg, 409, "not-tripped", "nothing was tripped");
 		return;
 	}
-	commit_pool(c, s, color, &before, ch, "backends replaced", done, arg);
-}
-
-void
-control_backend_add(struct control *c, struct service *s, enum color color,
-    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
-{
-	struct memory before;
-
-	if (stale(s, ch, done, arg))
-		return;
-	before = remember(&c->roster);
-	if (!join(c, s, color, addresses, n, done, arg)) {
-		go_back(&c->roster, &before);
-		forget(&before);
+	if (w.tripped && !w.trip.on) {
+		change_refuse(done, arg, 409, "tripped",
+		    "the candidate was tripped at this moment: look at why, then rearm");
 		return;
 	}
-	commit_pool(c, s, color, &before, ch, "backends added", done, arg);
-}
-
-static unsigned
-members(const struct control *c, const struct service *s, enum color color)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < c->roster.n_backends; i++) {
-		const struct known_backend *k = c->roster.backends[i];
-
-		n += k->member && k->service == s->index && k->backend.color == color;
-	}
-	return n;
-}
-
-void
-control_backend_remove(struct control *c, struct service *s, enum color color,
-    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
-{
-	struct memory before;
-
-	if (stale(s, ch, done, arg))
-		return;
-	before = remember(&c->roster);
-	for (unsigned i = 0; i < n; i++) {
-		struct known_backend *k = roster_find(&c->roster, s->index, color, addresses[i]);
-
-		if (k == NULL || !k->member) {
-			go_back(&c->roster, &before);
-			forget(&before);
-			refuse(done, arg, 404, "unknown-backend", "%s is not in pool %s",
-			    addresses[i], color_name(color));
-			return;
-		}
-		k->member = false;
-	}
-	if (members(c, s, color) == 0 && (color == service_live(s) || service_weight(s) != 0)) {
-		go_back(&c->roster, &before);
-		forget(&before);
-		refuse(done, arg, 409, "pool-in-use",
-		    "%s has traffic: it cannot be left without backends", color_name(color));
-		return;
-	}
-	commit_pool(c, s, color, &before, ch, "backends removed", done, arg);
-}
-
-void
-control_backend_drain(struct control *c, struct service *s, enum color color, const char *address,
-    bool drain, const struct change *ch, change_done *done, void *arg)
-{
-	struct known_backend *k = roster_find(&c->roster, s->index, color, address);
-	struct memory before;
-	char what[160];
-
-	if (stale(s, ch, done, arg))
-		return;
-	if (k == NULL || !k->member) {
-		refuse(done, arg, 404, "unknown-backend", "%s is not in pool %s", address,
-		    color_name(color));
-		return;
-	}
-	before = remember(&c->roster);
-	k->drained = drain;
-	snprintf(what, sizeof(what), "%s %s", address, drain ? "drained" : "active again");
-	commit_pool(c, s, color, &before, ch, what, done, arg);
+	w.tripped = false;
+	w.trip = (struct state_trip){0};
+	if (commit(c, s, &w, seen, ch, "rearm", "tripped", "", done, arg))
+		events_emit(c->events, "rearmed", s->config->name, NULL);
 }

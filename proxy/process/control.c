@@ -28,6 +28,7 @@
 	(4 *                                                                                       \
 	    STREAM_CREDIT) /* of a maintenance page: each stream that is given it may hold it whole */
 #define DRAIN_LOOK_MS 50
+#define DAY_MS        (INT64_C(24) * 3600 * 1000)
 #define ADMIN_FILES   80U   /* its connections, the log, the resolver's and libraries' own */
 #define WORKER_FILES  6U    /* without listeners and connections */
 #define BACK_FILES    8192U /* kept for connections to backends; half of all where there are few */
@@ -47,6 +48,12 @@ control_now_ms(void)
 	return clock_ms(CLOCK_MONOTONIC);
 }
 
+int64_t
+control_wall_ms(void)
+{
+	return clock_ms(CLOCK_REALTIME);
+}
+
 /* --- orders -------------------------------------------------------------------------- */
 
 void
@@ -61,8 +68,9 @@ order_done(struct letter *l, void *control)
 		r->done(r);
 }
 
-void
-control_order(struct control *c, enum order_kind kind, struct round *r)
+/* A copy of the order to every worker; done() when all have carried it out. */
+static void
+post_all(struct control *c, const struct order *order, struct round *r)
 {
 	if (r != NULL)
 		r->left = c->n_started;
@@ -70,16 +78,62 @@ control_order(struct control *c, enum order_kind kind, struct round *r)
 		struct order *o = calloc(1, sizeof(*o));
 
 		ENSURE(o != NULL);
+		*o = *order;
 		o->letter.deliver = order_carry_out;
-		o->kind = kind;
 		o->worker = c->workers[i];
 		o->round = r;
-		if (kind == ORDER_ADOPT) {
+		if (o->kind == ORDER_ADOPT) {
 			o->snapshot = c->roster.current;
 			atomic_fetch_add(&o->snapshot->holders, 1);
 		}
 		mailbox_post(worker_mailbox(c->workers[i]), &o->letter);
 	}
+}
+
+void
+control_order(struct control *c, enum order_kind kind, struct round *r)
+{
+	struct order o = {.kind = kind};
+
+	post_all(c, &o, r);
+}
+
+void
+control_leave(
+    struct control *c, const struct service *s, enum color color, bool rescue, struct round *r)
+{
+	struct order o = {
+	    .kind = ORDER_LEAVE, .service = s->index, .color = color, .rescue = rescue};
+
+	post_all(c, &o, r);
+}
+
+void
+control_close_backend(struct control *c, const struct backend *b)
+{
+	struct order o = {.kind = ORDER_CLOSE, .backend = b};
+
+	post_all(c, &o, NULL);
+}
+
+void
+control_hears_failed(struct letter *letter, void *control)
+{
+	struct failed_letter *l = (struct failed_letter *)(void *)letter;
+	struct control *c = control;
+
+	release_failed(&c->releases[l->service], &l->failure, l->since);
+	free(l);
+}
+
+void
+control_hears_tripped(struct letter *letter, void *control)
+{
+	struct tripped_letter *l = (struct tripped_letter *)(void *)letter;
+	struct control *c = control;
+
+	release_tripped(&c->releases[l->service], &l->verdict);
+	free(l);
 }
 
 int
@@ -177,6 +231,31 @@ resolve_due(struct control *c)
 	}
 }
 
+/* Once a day for each that is near its end. */
+static void
+look_at_certificates(struct control *c)
+{
+	int64_t now = control_wall_ms(), near = c->config->announce.certificate_ms;
+	struct control_certificate all[64];
+	unsigned n;
+
+	if (near == 0 || control_now_ms() < c->certificates_ms)
+		return;
+	c->certificates_ms = control_now_ms() + DAY_MS;
+	n = control_certificates(c, all, 64);
+	for (unsigned i = 0; i < n && i < 64; i++) {
+		int64_t left = all[i].not_after - now / 1000;
+
+		if (left * 1000 > near)
+			continue;
+		log_warn(
+		    "certificate %s ends in %lld hours", all[i].file, (long long)(left / 3600));
+		events_emit(c->events, "certificate_near_end", "",
+		    json_pack("{s:s, s:I, s:I}", "file", all[i].file, "not_after",
+			(json_int_t)all[i].not_after, "hours_left", (json_int_t)(left / 3600)));
+	}
+}
+
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
 {
@@ -185,9 +264,13 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	resolve_due(c);
-	if (c->refleet && control_publish(c, NULL) == 0)
+	if (c->refleet && control_publish(c, NULL) == 0) {
 		c->refleet = false;
+		probes_follow(c->probes, &c->roster);
+	}
 	roster_collect(&c->roster);
+	releases_second(c);
+	look_at_certificates(c);
 }
 
 /* --- the end --------------------------------------------------------------------------- */
@@ -412,9 +495,12 @@ make_fleet(struct control *c, char *err, size_t err_size)
 		return -1;
 	}
 	result = roster_init(&c->roster, c->config, c->n_workers, state, err, err_size);
+	if (result == 0)
+		releases_init(c, state);
 	state_free(state);
 	if (result == -1)
 		return -1;
+	c->audit = audit_open(c->config->state_directory);
 	for (unsigned i = 0; i < c->roster.n_backends; i++)
 		control_resolve(c, c->roster.backends[i], true);
 	c->refleet = false;
@@ -519,6 +605,7 @@ make_loop(struct control *c, char *err, size_t err_size)
 		ENSURE(c->signals[i] != NULL);
 		event_add(c->signals[i], NULL);
 	}
+	c->events = events_new(c->base, c->config);
 	c->mail_event = event_new(c->base, c->mailbox.fd, EV_READ | EV_PERSIST, on_mail, c);
 	c->second = event_new(c->base, -1, EV_PERSIST, on_second, c);
 	c->deadline = evtimer_new(c->base, on_deadline, c);
@@ -549,24 +636,14 @@ start(struct control *c, char *err, size_t err_size)
 	ENSURE(c->workers != NULL);
 	if (make_workers(c, err, err_size) == -1)
 		return -1;
+	c->probes = probes_new(c->base, c->config, watch_changed, c);
+	probes_follow(c->probes, &c->roster);
+	watch_show(c);
 	c->admin = admin_new(c->base, c, c->config, err, err_size);
-	if (c->admin == NULL)
+	if (c->admin == NULL || start_workers(c, err, err_size) == -1)
 		return -1;
-	return start_workers(c, err, err_size);
-}
-
-/* An operator must not believe that somebody looks when nobody does. */
-static void
-warn_of_probes(const struct config *config)
-{
-	for (size_t i = 0; i < config->n_services; i++) {
-		const struct service_config *s = &config->services[i];
-
-		if (s->health[PROBE_LIVENESS].on || s->health[PROBE_READINESS].on ||
-		    s->health[PROBE_STARTUP].on)
-			log_warn("%s: health probes are not in this version: backends count as up",
-			    s->name);
-	}
+	releases_start(c);
+	return 0;
 }
 
 struct control *
@@ -585,7 +662,6 @@ control_start(const struct config *config, char *err, size_t err_size)
 		control_free(c);
 		return NULL;
 	}
-	warn_of_probes(config);
 	for (size_t i = 0; i < config->n_listeners; i++)
 		log_info("listening on %s%s", config->listeners[i].address.text,
 		    config->listeners[i].tls.on ? " (https)" : "");
@@ -614,7 +690,10 @@ control_free(struct control *c)
 {
 	for (unsigned i = 0; i < c->n_started; i++)
 		worker_join(c->workers[i]);
+	c->n_started = 0; /* nobody carries out orders any more */
+	empty_mailbox(c); /* the last trip is written too */
 	admin_free(c->admin);
+	probes_free(c->probes);
 	resolver_free(c->resolver);
 	logger_stop(c->logger);
 	empty_mailbox(c);
@@ -629,6 +708,9 @@ control_free(struct control *c)
 	free(c->workers);
 	if (c->state_lock != -1)
 		close(c->state_lock);
+	releases_fini(c);
+	audit_close(c->audit);
+	events_free(c->events);
 	roster_fini(&c->roster);
 	free_edge(c);
 	for (unsigned i = 0; i < 4; i++) {

@@ -14,6 +14,7 @@
 #include "balancer/fleet.h"
 
 struct control;
+struct json_t;
 struct event_base;
 
 /* Who asks and why; strings are borrowed for the call. */
@@ -51,6 +52,30 @@ void control_backend_remove(struct control *, struct service *, enum color,
 void control_backend_drain(struct control *, struct service *, enum color, const char *address,
     bool drain, const struct change *, change_done *, void *arg);
 
+enum rollout_order { DO_START, DO_PAUSE, DO_RESUME, DO_PROMOTE, DO_ABORT };
+struct rollout_request {
+	enum rollout_order order;
+	bool has_to; /* START: the candidate when not given */
+	enum color to;
+	const struct step_config *steps; /* START: n_steps 0: those of the configuration */
+	size_t n_steps;
+	bool full;  /* PROMOTE: to the end */
+	bool rearm; /* START: also after a trip */
+};
+void control_rollout(struct control *, struct service *, const struct rollout_request *,
+    const struct change *, change_done *, void *arg);
+void control_rearm(
+    struct control *, struct service *, const struct change *, change_done *, void *arg);
+
+/* What is known of the service's rollout, for status (release.h). */
+struct release;
+const struct release *control_release(struct control *, const struct service *);
+struct events;
+struct events *control_events(struct control *);
+/* A new reference; NULL: there was no rollback, or its evidence is gone. */
+struct json_t *control_evidence(struct control *, const struct service *);
+struct json_t *control_history(struct control *, const struct service *);
+
 /* The current snapshot; valid until the caller returns to the loop. */
 const struct fleet *control_fleet(struct control *);
 struct service *control_service(struct control *, const char *name); /* NULL: unknown */
@@ -58,6 +83,10 @@ int64_t control_now_ms(void);                                        /* CLOCK_MO
 int64_t control_started_wall_ms(struct control *);
 /* Why a backend is in its state, for status: "", "connect refused (3 in a row)", "drained by an operator", ... */
 void control_backend_reason(struct control *, const struct backend *, char *out, size_t n);
+
+/* What its probes found; NULL: nobody asks it. */
+struct health;
+const struct health *control_health(struct control *, const struct backend *);
 
 /* Totals over all workers, for status and metrics. */
 struct control_totals {

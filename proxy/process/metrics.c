@@ -14,7 +14,9 @@
 
 #include "balancer/outcome.h"
 #include "balancer/tally.h"
+#include "proxy/process/events.h"
 #include "proxy/process/metrics.h"
+#include "proxy/process/release.h"
 
 /* Upper bounds of teal_request_duration_seconds, in us; the last bucket is +Inf. */
 static const int64_t bounds_us[] = {500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000,
@@ -201,31 +203,6 @@ backend_failures(struct backend *b)
 }
 
 static void
-services(const struct scrape *m)
-{
-	static const char *const states[] = {
-	    "idle", "stepping", "paused", "promoted", "rolled_back"};
-
-	family(m, "teal_rollout_state", "gauge", "1 for the state the service's rollout is in.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++)
-		for (size_t k = 0; k < sizeof(states) / sizeof(states[0]); k++) {
-			fputs("teal_rollout_state{", m->out);
-			label(m->out, "service", m->fleet->services[i].config->name);
-			fprintf(m->out, ",state=\"%s\"} %d\n", states[k], k == 0);
-		}
-	family(m, "teal_maintenance", "gauge",
-	    "1 while the service answers with its maintenance page.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++) {
-		const struct service *s = &m->fleet->services[i];
-
-		fputs("teal_maintenance{", m->out);
-		label(m->out, "service", s->config->name);
-		fprintf(m->out, "} %d\n",
-		    atomic_load_explicit(&s->state->maintenance, memory_order_relaxed));
-	}
-}
-
-static void
 single(const struct scrape *m, const char *name, const char *type, const char *help, uint64_t value)
 {
 	family(m, name, type, help);
@@ -240,6 +217,97 @@ results(const struct scrape *m, const char *name, const char *help, const char *
 	family(m, name, "counter", help);
 	fprintf(m->out, "%s{result=\"%s\"} %" PRIu64 "\n", name, first, a);
 	fprintf(m->out, "%s{result=\"%s\"} %" PRIu64 "\n", name, second, b);
+}
+
+/* One 0 or 1 per service and state. */
+static void
+rollouts(const struct scrape *m)
+{
+	family(m, "teal_rollout_state", "gauge", "1 for the state the service's rollout is in.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+		const struct release *r = control_release(m->control, s);
+
+		for (int k = 0; k < N_ROLLOUT_STATES; k++) {
+			fputs("teal_rollout_state{", m->out);
+			label(m->out, "service", s->config->name);
+			fprintf(m->out, ",state=\"%s\"} %d\n",
+			    rollout_state_name((enum rollout_state)k), (int)r->rollout.state == k);
+		}
+	}
+	family(m, "teal_tripped", "gauge", "1 while the candidate is locked out after a trip.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+
+		fputs("teal_tripped{", m->out);
+		label(m->out, "service", s->config->name);
+		fprintf(m->out, "} %d\n", course_tripped(service_course(s->state)));
+	}
+	family(m, "teal_trips_total", "counter", "Candidates thrown out, by the rule they broke.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+		const struct release *r = control_release(m->control, s);
+
+		for (int k = RULE_NONE + 1; k < N_RULES; k++) {
+			fputs("teal_trips_total{", m->out);
+			label(m->out, "service", s->config->name);
+			fprintf(m->out, ",rule=\"%s\"} %" PRIu64 "\n", rule_name((enum rule)k),
+			    r->trips[k]);
+		}
+	}
+}
+
+static void
+rescues(const struct scrape *m)
+{
+	family(m, "teal_rescues_total", "counter",
+	    "Candidates' failures replayed on the live color, by what the client got; refused: no "
+	    "budget.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+		const struct {
+			const char *result;
+			_Atomic uint64_t *n;
+		} rows[] = {{"ok", &s->state->rescues_ok}, {"failed", &s->state->rescues_failed},
+		    {"refused", &s->state->rescues_refused}};
+
+		for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
+			fputs("teal_rescues_total{", m->out);
+			label(m->out, "service", s->config->name);
+			fprintf(m->out, ",result=\"%s\"} %" PRIu64 "\n", rows[k].result,
+			    atomic_load_explicit(rows[k].n, memory_order_relaxed));
+		}
+	}
+}
+
+static void
+announcements(const struct scrape *m)
+{
+	struct events_counters n;
+
+	events_counters(control_events(m->control), &n);
+	single(m, "teal_events_total", "counter", "Events emitted.", n.emitted);
+	results(m, "teal_announce_exec_total", "Events given to the exec hook.", "ok", n.exec_ok,
+	    "failed", n.exec_failed);
+	results(m, "teal_announce_webhook_total", "Events posted to the webhook.", "ok",
+	    n.webhook_ok, "failed", n.webhook_failed);
+	single(m, "teal_announce_dropped_total", "counter",
+	    "Events dropped because a hook's queue was full.", n.dropped);
+}
+
+static void
+services(const struct scrape *m)
+{
+	family(m, "teal_maintenance", "gauge",
+	    "1 while the service answers with its maintenance page.");
+	for (unsigned i = 0; i < m->fleet->n_services; i++) {
+		const struct service *s = &m->fleet->services[i];
+
+		fputs("teal_maintenance{", m->out);
+		label(m->out, "service", s->config->name);
+		fprintf(m->out, "} %d\n",
+		    atomic_load_explicit(&s->state->maintenance, memory_order_relaxed));
+	}
 }
 
 static void
@@ -426,9 +494,12 @@ everything(const struct scrape *m)
 	    backend_requests);
 	per_backend(m, "teal_backend_failures_total", "counter",
 	    "Failures the backend is to blame for.", backend_failures);
+	rollouts(m);
+	rescues(m);
 	services(m);
 	outcomes(m);
 	retries(m);
+	announcements(m);
 	connections(m);
 	totals(m);
 	certificates(m);

@@ -121,6 +121,11 @@ fill_pool(struct roster *r, unsigned service, enum color color, const struct sta
 		if (k != NULL)
 			set_drained(k, true);
 	}
+	for (size_t i = 0; i < changed->well.n; i++) {
+		k = roster_find(r, service, color, changed->well.items[i]);
+		if (k != NULL)
+			k->well = true;
+	}
 	return 0;
 }
 
@@ -145,7 +150,9 @@ init_state(struct roster *r, unsigned i, const struct state_service *saved)
 	atomic_init(&s->epoch, 1);
 	if (saved == NULL)
 		return;
-	atomic_init(&s->course, course_of(saved->live, saved->weight_bp));
+	/* after a trip the weight is 0, whatever else the file says */
+	atomic_init(&s->course, saved->trip.on ? course_of(saved->live, 0) | COURSE_TRIPPED
+					       : course_of(saved->live, saved->weight_bp));
 	atomic_init(&s->maintenance, saved->maintenance);
 	atomic_init(&s->epoch, saved->epoch);
 }
@@ -348,6 +355,8 @@ save_pool(const struct roster *r, unsigned service, enum color color, struct sta
 			list_add(&out->backends, k->backend.name);
 		if (k->member && k->drained)
 			list_add(&out->drained, k->backend.name);
+		if (k->member && atomic_load(&k->backend.state) == BACKEND_UP)
+			list_add(&out->well, k->backend.name);
 	}
 }
 

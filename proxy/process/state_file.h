@@ -9,12 +9,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "balancer/rollout.h"
 #include "config/config.h"
 
 struct state_pool { /* runtime changes to a pool; n == 0 and !changed: as configured */
 	bool changed;
 	struct string_list backends;
 	struct string_list drained;
+	struct string_list well; /* known good when it was written: used at once after a restart */
+};
+
+/* A trip that locks the candidate out until rearm. */
+struct state_trip {
+	bool on;
+	int64_t wall_ms;
+	enum rule rule;
+	char reason[VERDICT_REASON_MAX];
 };
 
 struct state_service {
@@ -25,6 +35,12 @@ struct state_service {
 	uint64_t epoch;
 	uint64_t split_key[2];
 	struct state_pool pools[N_COLORS];
+	struct state_trip trip;
+	struct rollout rollout; /* all members but ticked_ms, which is 0 after reading */
+	int64_t rollout_wall_ms,
+	    step_wall_ms; /* since when it is in its state, in its step; 0: never was one */
+	uint64_t trips
+	    [N_RULES]; /* since the state file exists: a counter must not fall because of a restart */
 };
 
 struct state {

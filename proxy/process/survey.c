@@ -43,6 +43,7 @@ void
 control_backend_reason(struct control *c, const struct backend *b, char *out, size_t n)
 {
 	const struct known_backend *k = c->roster.backends[b->id];
+	const struct health *h = probes_of(c->probes, k);
 	int64_t held = atomic_load(&b->held_until_ms) - control_now_ms();
 
 	out[0] = '\0';
@@ -50,9 +51,20 @@ control_backend_reason(struct control *c, const struct backend *b, char *out, si
 		snprintf(out, n, "drained by an operator");
 	else if (k->target.n == 0)
 		snprintf(out, n, "its name could not be resolved");
+	else if (h != NULL && h->state != HEALTH_UP)
+		health_reason(h, out, (unsigned)n);
+	else if (held > 0 && atomic_load(&b->connect_failures) == 0)
+		snprintf(out, n, "ejected for %lld ms: it failed while its neighbours did not",
+		    (long long)held);
 	else if (held > 0)
 		snprintf(out, n, "connecting failed (%u in a row), held down for %lld ms",
 		    atomic_load(&b->connect_failures), (long long)held);
+}
+
+struct events *
+control_events(struct control *c)
+{
+	return c->events;
 }
 
 void

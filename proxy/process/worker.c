@@ -58,6 +58,10 @@ struct worker {
 	struct worker_counters counters;
 	bool draining, stopping;
 	struct event_base *base;
+	struct reported {
+		int64_t since; /* the guard under which they were seen */
+		unsigned n;
+	} * reported; /* by service index: failures told to control */
 };
 
 static struct worker *
@@ -333,6 +337,76 @@ close_doors(struct worker *w)
 	}
 }
 
+/* --- what control is told ------------------------------------------------------------------ */
+
+static void
+cut_query(char out[EVIDENCE_PATH_MAX], struct text path)
+{
+	size_t n = 0;
+
+	while (n < path.n && n < EVIDENCE_PATH_MAX - 1 && path.p[n] != '?' && path.p[n] != '#')
+		n++;
+	memcpy(out, path.p, n);
+	out[n] = '\0';
+}
+
+static void
+copy_text(char *out, size_t size, const char *p, size_t n)
+{
+	if (n > size - 1)
+		n = size - 1;
+	memcpy(out, p, n);
+	out[n] = '\0';
+}
+
+/* The first failures under a guard are evidence; the rest is statistics. */
+static void
+tell_failed(struct engine *e, const struct exchange *x, enum outcome why)
+{
+	struct worker *w = worker_of(e);
+	struct reported *told = &w->reported[x->service->index];
+	int64_t since =
+	    atomic_load_explicit(&x->service->state->guarded_since_ms, memory_order_relaxed);
+	struct failed_letter *l;
+	struct failure *f;
+
+	if (told->since != since)
+		*told = (struct reported){since, 0};
+	if (told->n == EVIDENCE_FAILURES)
+		return;
+	told->n++;
+	l = calloc(1, sizeof(*l));
+	ENSURE(l != NULL);
+	l->letter.deliver = control_hears_failed;
+	l->service = x->service->index;
+	l->since = since;
+	f = &l->failure;
+	f->wall_ms = e->turn->wall_ms;
+	copy_text(
+	    f->method, sizeof(f->method), x->request->method_text.p, x->request->method_text.n);
+	cut_query(f->path, x->request->path);
+	copy_text(f->id, sizeof(f->id), x->id, x->id_length);
+	if (x->member != NULL)
+		copy_text(f->backend, sizeof(f->backend), x->member->backend->name,
+		    strlen(x->member->backend->name));
+	f->status = x->back_status;
+	f->outcome = why;
+	f->age_us = e->turn->now_us - x->start_us;
+	mailbox_post(w->edge->control, &l->letter);
+}
+
+static void
+tell_tripped(struct engine *e, const struct service *s, const struct verdict *v)
+{
+	struct tripped_letter *l = calloc(1, sizeof(*l));
+
+	ENSURE(l != NULL);
+	l->letter.deliver = control_hears_tripped;
+	l->service = s->index;
+	l->verdict = *v;
+	mailbox_post(worker_of(e)->edge->control, &l->letter);
+}
+
 /* --- orders ------------------------------------------------------------------------------ */
 
 static void
@@ -405,6 +479,12 @@ order_carry_out(struct letter *l, void *receiver)
 		adopt(w, o->snapshot);
 		break;
 	case ORDER_BARRIER:
+		break;
+	case ORDER_LEAVE:
+		exchange_leave(&w->engine, o->service, o->color, o->rescue);
+		break;
+	case ORDER_CLOSE:
+		back_close(&w->engine, o->backend);
 		break;
 	case ORDER_DRAIN:
 		drain(w);
@@ -506,6 +586,8 @@ init_engine(struct worker *w, struct snapshot *s, unsigned index)
 	e->rates = w->edge->rates;
 	e->maintenance_pages = w->edge->maintenance_pages;
 	e->client_gone = client_gone;
+	e->failed = tell_failed;
+	e->tripped = tell_tripped;
 	e->access_format = e->config->log_format;
 	e->access = w->edge->access_log ? &w->access_ring : NULL;
 	exchange_engine_init(e);
@@ -527,7 +609,8 @@ worker_new(struct edge *edge, unsigned index, const int *listeners, struct snaps
 	LIST_INIT(&w->clients);
 	LIST_INIT(&w->doors);
 	w->base = new_base();
-	if (w->base == NULL || mailbox_init(&w->mailbox) == -1 ||
+	w->reported = calloc(edge->config->n_services + 1, sizeof(struct reported));
+	if (w->base == NULL || w->reported == NULL || mailbox_init(&w->mailbox) == -1 ||
 	    ring_init(&w->log_ring, LOG_RING_BYTES) == -1 ||
 	    (edge->access_log && ring_init(&w->access_ring, ACCESS_RING_BYTES) == -1) ||
 	    open_doors(w, listeners) == -1) {
@@ -575,6 +658,7 @@ worker_free(struct worker *w)
 	ring_fini(&w->log_ring);
 	turn_fini(&w->turn);
 	free(w->acceptors);
+	free(w->reported);
 	free((void *)w->counters.listener_open);
 	free(w);
 }

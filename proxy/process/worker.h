@@ -11,6 +11,7 @@
 #include "proxy/base/mailbox.h"
 #include "proxy/exchange/client.h"
 #include "proxy/exchange/engine.h"
+#include "proxy/process/evidence.h"
 #include "proxy/process/snapshot.h"
 
 struct event_base;
@@ -43,14 +44,41 @@ struct round {
 	void (*done)(struct round *);
 };
 
-enum order_kind { ORDER_ADOPT, ORDER_BARRIER, ORDER_DRAIN, ORDER_STOP };
+enum order_kind {
+	ORDER_ADOPT,
+	ORDER_BARRIER,
+	ORDER_LEAVE, /* a color has lost its traffic */
+	ORDER_CLOSE, /* a backend is dead: its connections are closed */
+	ORDER_DRAIN,
+	ORDER_STOP
+};
 struct order {
 	struct letter letter; /* first */
 	enum order_kind kind;
 	struct worker *worker;
 	struct snapshot *snapshot; /* ORDER_ADOPT; a holder is counted by the sender */
-	struct round *round;       /* may be NULL */
+	unsigned service;          /* ORDER_LEAVE */
+	enum color color;
+	bool rescue;
+	const struct backend *backend; /* ORDER_CLOSE; lives as long as the process */
+	struct round *round;           /* may be NULL */
 };
+
+/* What a worker tells control of a candidate; the receiver frees it. */
+struct failed_letter {
+	struct letter letter; /* first */
+	unsigned service;
+	int64_t since; /* of the guard it was seen under */
+	struct failure failure;
+};
+struct tripped_letter {
+	struct letter letter; /* first */
+	unsigned service;
+	struct verdict verdict;
+};
+/* Delivered on control's thread (control.c). */
+void control_hears_failed(struct letter *, void *control);
+void control_hears_tripped(struct letter *, void *control);
 
 /* On the worker's thread: the letter's deliver function; and on control's, when it comes back (control.c). */
 void order_carry_out(struct letter *, void *receiver);

@@ -15,8 +15,6 @@
 
 #include "proxy/tealctl/client.h"
 
-#define ANSWER_SECONDS 60 /* a change is answered when it is durable and obeyed */
-
 /* --- responses -------------------------------------------------------------------------------- */
 
 /* The value of a header field in data[0..end), or NULL; it ends at \r. */
@@ -181,11 +179,11 @@ explain_connect(const char *path, int error, char *err, size_t err_size)
 	}
 }
 
-static int
-open_socket(const char *path, char *err, size_t err_size)
+int
+client_connect(const char *path, int64_t patience_ms, char *err, size_t err_size)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct timeval limit = {.tv_sec = ANSWER_SECONDS};
+	struct timeval limit = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
 	int fd;
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
@@ -207,8 +205,8 @@ open_socket(const char *path, char *err, size_t err_size)
 	return fd;
 }
 
-static int
-send_all(int fd, const char *text, size_t n)
+int
+client_send(int fd, const char *text, size_t n)
 {
 	while (n > 0) {
 		ssize_t sent = send(fd, text, n, MSG_NOSIGNAL);
@@ -223,8 +221,8 @@ send_all(int fd, const char *text, size_t n)
 	return 0;
 }
 
-static int64_t
-now_ms(void)
+int64_t
+client_now_ms(void)
 {
 	struct timespec t;
 
@@ -234,9 +232,9 @@ now_ms(void)
 
 /* 0, or -1 with errno (0: not an HTTP response). */
 static int
-receive(int fd, struct response *out)
+receive(int fd, int64_t patience_ms, struct response *out)
 {
-	int64_t deadline = now_ms() + ANSWER_SECONDS * 1000;
+	int64_t deadline = client_now_ms() + patience_ms;
 	char *data = NULL, *grown;
 	size_t n = 0, size = 0;
 	int done = 0, saved;
@@ -255,9 +253,9 @@ receive(int fd, struct response *out)
 			data = grown;
 		}
 		got = recv(fd, data + n, size - 1 - n, 0);
-		if (got < 0 && errno == EINTR && now_ms() < deadline)
+		if (got < 0 && errno == EINTR && client_now_ms() < deadline)
 			continue;
-		if (got < 0 || now_ms() > deadline) {
+		if (got < 0 || client_now_ms() > deadline) {
 			errno = got < 0 && errno != EINTR ? errno : EAGAIN;
 			done = -1;
 			break;
@@ -275,10 +273,10 @@ receive(int fd, struct response *out)
 
 int
 client_ask(const char *path, const char *method, const char *target, const char *body,
-    struct response *out, char *err, size_t err_size)
+    int64_t patience_ms, struct response *out, char *err, size_t err_size)
 {
 	char *request = NULL;
-	int fd = open_socket(path, err, err_size), n, failed;
+	int fd = client_connect(path, patience_ms, err, err_size), n, failed;
 
 	*out = (struct response){0};
 	if (fd < 0)
@@ -296,12 +294,13 @@ client_ask(const char *path, const char *method, const char *target, const char 
 		(void)close(fd);
 		return -1;
 	}
-	failed = send_all(fd, request, (size_t)n) < 0 ? -1 : receive(fd, out);
+	failed = client_send(fd, request, (size_t)n) < 0 ? -1 : receive(fd, patience_ms, out);
 	if (failed < 0 && errno == 0)
 		(void)snprintf(
 		    err, err_size, "what answers at %s is not teal, or it stopped meanwhile", path);
 	else if (failed < 0 && errno == EAGAIN)
-		(void)snprintf(err, err_size, "teal did not answer within %d s", ANSWER_SECONDS);
+		(void)snprintf(
+		    err, err_size, "teal did not answer within %.3g s", (double)patience_ms / 1000);
 	else if (failed < 0)
 		(void)snprintf(err, err_size, "the connection to teal broke: %s", strerror(errno));
 	free(request);

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define RESPONSE_MAX (64u * 1024 * 1024) /* bytes */
 
@@ -16,9 +17,16 @@ struct response {
 	size_t n;
 };
 
-/* 0, or -1 with what the operator can do about it in err.  Any status is an answer. */
+/* 0, or -1 with what the operator can do about it in err.  Any status is an answer.  patience_ms: for the whole of it. */
 int client_ask(const char *path, const char *method, const char *target, const char *body,
-    struct response *out, char *err, size_t err_size);
+    int64_t patience_ms, struct response *out, char *err, size_t err_size);
+
+/* A connected socket, the caller's; -1 with a sentence. */
+int client_connect(const char *path, int64_t patience_ms, char *err, size_t err_size);
+/* 0, or -1 with errno. */
+int client_send(int fd, const char *text, size_t n);
+/* CLOCK_MONOTONIC. */
+int64_t client_now_ms(void);
 
 /* 1: *out is complete; 0: more is needed; -1: not an HTTP response.  `ended`: the peer closed.
  * `n` bytes at `data`, which is NUL-terminated. */

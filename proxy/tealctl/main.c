@@ -1,17 +1,28 @@
 /*
  * tealctl: the operator's tool, a client of the admin socket and nothing more.
  *
- * To add a command: a row here, a function in commands.c, and a line in tealctl(1) and the
+ * To add a command: a row here, a function, and a line in tealctl(1) and the
  * completion.
  */
 #include <errno.h>
+#include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proxy/tealctl/commands.h"
+#include "proxy/tealctl/text.h"
 
 #define ANY ARGS_WORDS_MAX
+
+#define WAIT_HELP                                                                                  \
+	"  --wait          follow it until it has ended\n"                                         \
+	"  --timeout D     with --wait: for so long at most\n"                                     \
+	"\n"                                                                                       \
+	"With --wait it exits with 0 promoted, 3 rolled back, 4 inconclusive, paused or waiting\n" \
+	"for promote, 5 not over in time.  Ctrl-C ends the waiting; the rollout goes on.\n"
 
 static const struct command commands[] = {
     {"status", "[SERVICE] [--watch]", "colors, weights, rates, latencies, backends",
@@ -37,6 +48,40 @@ static const struct command commands[] = {
 	TAKES_CHANGE, run_backend_undrain},
     {"backend set", "[SERVICE] COLOR ADDRESS...", "replace the pool, draining what leaves", "", 2,
 	ANY, TAKES_CHANGE, run_backend_set},
+    {"rollout start", "[SERVICE] [--to COLOR] [--steps STEPS] [--wait]",
+	"bring the candidate in, step by step",
+	"  --to COLOR      whom to bring in; refused when it is live (the candidate)\n"
+	"  --steps STEPS   WEIGHT:HOLD,... up to 100, like 25:5m,50:5m,100:10m (as configured)\n"
+	"  --rearm         also after a trip\n" WAIT_HELP,
+	0, 1, TAKES_CHANGE | TAKES_WAIT | TAKES_PLAN, run_rollout_start},
+    {"rollout pause", "[SERVICE]", "stay at this weight until resume", "", 0, 1, TAKES_CHANGE,
+	run_rollout_pause},
+    {"rollout resume", "[SERVICE] [--wait]", "go on", WAIT_HELP, 0, 1, TAKES_CHANGE | TAKES_WAIT,
+	run_rollout_resume},
+    {"rollout promote", "[SERVICE] [--full] [--wait]", "the next step, now",
+	"  --full          to the end: the candidate becomes live\n" WAIT_HELP, 0, 1,
+	TAKES_CHANGE | TAKES_WAIT | TAKES_FULL, run_rollout_promote},
+    {"rollout abort", "[SERVICE]", "everything back to the live color, now", "", 0, 1, TAKES_CHANGE,
+	run_rollout_abort},
+    {"rearm", "[SERVICE]", "allow rollouts again after a trip", "", 0, 1, TAKES_CHANGE, run_rearm},
+    {"deploy", "[SERVICE] --backends A,B [--to COLOR] [--wait]",
+	"set the candidate's pool, wait until it is ready, start a rollout",
+	"  --backends A,B  the whole pool; HOST:PORT, [V6]:PORT or unix:/PATH; may be given again\n"
+	"  --to COLOR      whose pool; refused when it is live (the candidate)\n"
+	"  --steps STEPS   WEIGHT:HOLD,... up to 100, like 25:5m,50:5m,100:10m (as configured)\n"
+	"  --rearm         also after a trip\n"
+	"  --wait          follow the rollout until it has ended\n"
+	"  --timeout D     for all of it (5m until the backends are up, then as long as it takes)\n"
+	"\n"
+	"Exits with 5 when a backend is not up in time: the pool stays set, no rollout is\n"
+	"started.  With --wait: 0 promoted, 3 rolled back, 4 inconclusive, paused or waiting for\n"
+	"promote, 5 not over in time (it goes on by itself).  Without: 0 when it was started.\n",
+	0, 1, TAKES_CHANGE | TAKES_WAIT | TAKES_PLAN | TAKES_BACKENDS, run_deploy},
+    {"why", "[SERVICE]", "the evidence of the last rollback", "", 0, 1, 0, run_why},
+    {"history", "[SERVICE]", "who changed what, when and why", "", 0, 1, 0, run_history},
+    {"events", "", "what happens, as it happens",
+	"Until Ctrl-C.  With --json each event as teal tells it, one a line.\n", 0, 0, 0,
+	run_events},
     {"maintenance", "on|off [SERVICE]", "answer 503 with the configured page",
 	"Testers with the forced color get through.  It is kept over a restart of teal.\n", 1, 2,
 	TAKES_CHANGE, run_maintenance},
@@ -50,11 +95,12 @@ usage(FILE *out)
 {
 	(void)fputs("usage: tealctl [-s SOCKET] [--json] COMMAND ...\n\n", out);
 	for (size_t i = 0; i < N_COMMANDS; i++) {
-		char left[64];
+		char left[96];
+		int n =
+		    snprintf(left, sizeof(left), "%s %s", commands[i].name, commands[i].arguments);
 
-		(void)snprintf(
-		    left, sizeof(left), "%s %s", commands[i].name, commands[i].arguments);
-		(void)fprintf(out, "  %-42s %s\n", left, commands[i].summary);
+		(void)fprintf(out, n > 42 ? "  %s\n  %-42s %s\n" : "  %-42s%s %s\n", left, "",
+		    commands[i].summary);
 	}
 	(void)fputs(
 	    "\nSERVICE may be left out when there is one.  Commands that change something take\n"
@@ -73,6 +119,20 @@ command_help(const struct command *c)
 		(void)printf("\n%s", c->more);
 }
 
+/* What is on stdout is part of the work, but for a reader who has had enough (head). */
+static int
+finish_output(int code)
+{
+	struct pollfd reader = {.fd = STDOUT_FILENO};
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	if (errno == EPIPE || (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0))
+		return code;
+	(void)fprintf(stderr, "tealctl: cannot write: %s\n", strerror(errno));
+	return code == EXIT_DONE ? EXIT_FAILED : code;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -81,10 +141,12 @@ main(int argc, char **argv)
 	int code;
 
 	(void)setlocale(LC_CTYPE, "");
+	text_utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	if (args_parse(&a, commands, N_COMMANDS, argc, argv, err, sizeof(err)) < 0) {
 		(void)fprintf(stderr, "tealctl: %s\n", err);
 		if (a.command == NULL)
 			(void)fputs("tealctl --help lists the commands\n", stderr);
+		args_fini(&a);
 		return EXIT_USAGE;
 	}
 	if (a.help) {
@@ -96,9 +158,6 @@ main(int argc, char **argv)
 	} else {
 		code = a.command->run(&a);
 	}
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		(void)fprintf(stderr, "tealctl: cannot write: %s\n", strerror(errno));
-		return EXIT_FAILED;
-	}
-	return code;
+	args_fini(&a);
+	return finish_output(code);
 }

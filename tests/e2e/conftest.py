@@ -107,6 +107,43 @@ def make_edge(make_teal):
     return make
 
 
+@pytest.fixture
+def gate(tmp_path):
+    """A command that asks the test: it says that it was asked, and goes by what it reads then."""
+
+    class Gate:
+        script = tmp_path / "gate.sh"
+        asked = tmp_path / "asked"
+        answer = tmp_path / "answer"
+
+        def steps(self):
+            """The weights it was asked for."""
+            return self.asked.read_text().split() if self.asked.exists() else []
+
+        def say(self, code, text=""):
+            (tmp_path / "next").write_text(f"{code} {text}\n")
+            (tmp_path / "next").rename(self.answer)
+
+    one = Gate()
+    one.script.write_text(
+        f"""#!/bin/sh
+echo "$TEAL_SERVICE/$TEAL_COLOR/$TEAL_STEP/$TEAL_STEPS/$TEAL_WEIGHT" >>{one.asked}
+while ! [ -e {one.answer} ]; do
+  [ -d /proc/$PPID ] || exit 9
+  sleep 0.01
+done
+[ -d /proc/$PPID ] || exit 9
+read -r code text <{one.answer}
+rm {one.answer}
+echo "$text"
+exit "$code"
+"""
+    )
+    one.script.chmod(0o700)
+    one.config = {"command": [str(one.script)], "timeout": "60s"}
+    return one
+
+
 class Shared:
     """The session's own teal with its origins; replaced when a test broke it."""
 

@@ -7,7 +7,8 @@
     /upload        reads the body, answers like /echo; ?gate_read=KEY waits for the gate first
     /sse           server-sent events; events 1 and 2 wait for the gates "sse0" and "sse1"
     /websocket     a raw RFC 6455 upgrade, then every byte comes back; ?push=TEXT comes with the 101
-    /health/...    200, or what Origin.health says
+    /health/...    200, or what Origin.health says: a status, or a dict with status, text, json, and hang, eof, reset,
+                   close (1: the connection ends with the answer), gate (KEY)
     /_log          everything seen so far, as JSON (Origin.seen in the same process)
 
 HTTP/1.1 is spoken on plain streams so that every wrong byte can be produced; HTTP/2 through
@@ -164,7 +165,8 @@ class Origin:
         self.accepted = 0  # connections so far
         self.open_connections = set()
         self.received = bytearray()  # every byte of every connection, up to 4 MiB
-        self.health = {}  # path -> status
+        self.health = {}  # path -> status or dict, see the top
+        self.fault = None  # (Seen) -> the query /tweak would have, or "": a release that went bad
         self.greeting = b""  # sent unasked on every new connection
         self.answers = {}  # path -> bytes sent instead of an answer, then the end (HTTP/1.1)
         self.max_streams = 100  # HTTP/2
@@ -221,6 +223,12 @@ class Origin:
     async def gate(self, key):
         await self._gate(key).wait()
 
+    def faulty(self, r):
+        """The tweaks of this request: none when the release is well, or a probe asks."""
+        if self.fault is None or r.path.startswith("/health"):
+            return {}
+        return dict(parse_qsl(self.fault(r), keep_blank_values=True))
+
     def misbehaves(self, query):
         """times=N&key=K: the first N with this key only."""
         if "times" not in query:
@@ -232,6 +240,14 @@ class Origin:
     def count(self, data):
         if len(self.received) < 4 << 20:
             self.received += data
+
+    def health_of(self, path):
+        """(how, status, body, content type) of a health path's answer"""
+        how = self.health.get(path, 200)
+        how = how if isinstance(how, dict) else {"status": how}
+        if "json" in how:
+            return how, how.get("status", 200), json.dumps(how["json"]).encode(), "application/json"
+        return how, how.get("status", 200), how.get("text", "well\n").encode(), "text/plain"
 
     def identity(self):
         return [("X-Origin", self.name), ("X-Version", self.version)]
@@ -350,6 +366,8 @@ class H1:
 
     async def answer(self, r, q):
         path = r.path
+        if fault := self.origin.faulty(r):
+            return await self.tweak(r, fault)
         if path in self.origin.answers:
             await self.read_body(r, q)
             await self.send(self.origin.answers[path])
@@ -369,7 +387,7 @@ class H1:
             return await self.sse(r)
         await self.read_body(r, q)
         if path.startswith("/health"):
-            return await self.whole(r, self.origin.health.get(path, 200), b"well\n")
+            return await self.health(r)
         if path == "/_log":
             body = json.dumps([s.json() for s in self.origin.seen]).encode()
             return await self.whole(r, 200, body, content_type="application/json")
@@ -401,6 +419,20 @@ class H1:
             data = pattern(at, min(piece, n - at))
             await self.send(coding(data))
             at += len(data)
+
+    async def health(self, r):
+        how, status, body, kind = self.origin.health_of(r.path)
+        if "gate" in how:
+            await self.origin.gate(how["gate"])
+        if how.get("hang"):
+            await self.hang()
+        if how.get("reset"):
+            abort(self.writer)
+        if how.get("eof") or how.get("reset"):
+            raise Gone
+        extra = [("Connection", "close")] if how.get("close") else []
+        await self.whole(r, status, body, extra, kind)
+        return not how.get("close")
 
     async def hang(self):
         """Until the peer leaves."""
@@ -652,6 +684,8 @@ class H2Stream:
 
     async def answer(self, r, q):
         origin = self.codec.origin
+        if fault := origin.faulty(r):
+            return await self.tweak(r, fault)
         if r.path == "/tweak":
             return await self.tweak(r, q)
         if r.path.startswith("/bytes/"):
@@ -667,7 +701,15 @@ class H2Stream:
             return await self.send(b"", end=True)
         await self.whole.wait()
         if r.path.startswith("/health"):
-            return await self.head(origin.health.get(r.path, 200), end=True)
+            how, status, body, kind = origin.health_of(r.path)
+            if "gate" in how:
+                await origin.gate(how["gate"])
+            if how.get("hang"):
+                await asyncio.Event().wait()
+            if how.get("reset") or how.get("eof"):
+                return await self.reset({})
+            await self.head(status, [("content-type", kind), ("content-length", str(len(body)))])
+            return await self.send(body, end=True)
         body = f"hello from {origin.name}\n".encode()
         if r.path in ("/echo", "/upload"):
             body = json.dumps(r.json()).encode()

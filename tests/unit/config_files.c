@@ -125,21 +125,22 @@ conf_dump(const struct config *c)
 int
 config_files_begin(void **state)
 {
-	static const char *const files[] = {"site.pem", "site.key", "ca.pem", "sorry.html"};
+	static const char *const files[] = {
+	    "site.pem", "site.key", "ca.pem", "sorry.html", "hook.sh"};
 
 	(void)state;
 	assert_non_null(mkdtemp(conf_directory));
 	snprintf(conf_file, sizeof(conf_file), "%s/teal.conf", conf_directory);
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		conf_write(files[i], "x\n", 2);
-	return 0;
+	return chmod(conf_path("hook.sh"), 0700);
 }
 
 int
 config_files_end(void **state)
 {
 	static const char *const files[] = {"site.pem", "site.key", "ca.pem", "sorry.html",
-	    "teal.conf", "inner.conf", "services.conf"};
+	    "hook.sh", "teal.conf", "inner.conf", "services.conf"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
@@ -178,7 +179,8 @@ const char conf_everything[] =
     "1; fall = 5;\n"
     "                            status = \"204\"; json = { member = \"status\"; value = \"UP\"; "
     "}; };\n"
-    "               readiness = {}; startup = { deadline = \"90s\"; status = \"200-399\"; }; };\n"
+    "               readiness = {}; startup = { deadline = \"90s\"; status = \"200-399\"; };\n"
+    "               passive = { failures = 7; hold = \"20s\"; max_ejected = 33.33; }; };\n"
     "    split = { by = \"header:X-User\"; cookie = \"c\"; cookie_max_age = \"1d\";\n"
     "              force = { header = \"X-Color\"; cookie = \"color\"; secret = \"correct-horse\"; "
     "}; };\n"
@@ -188,6 +190,8 @@ const char conf_everything[] =
     "= 5;\n"
     "                           min_failures = 2; relative = false; healthy_backends = 75; "
     "confidence = 99.99; };\n"
+    "                gate = { command = [ \"./hook.sh\", \"--step\" ]; timeout = \"1m\"; };\n"
+    "                drain = { timeout = \"10m\"; rate = 25; };\n"
     "                auto = false; max_hold = \"2h\"; on_inconclusive = \"rollback\"; };\n"
     "    rescue = { on = false; max_body = 1000; budget = 10; }; retries = 1;\n"
     "    timeouts = { connect = \"1s\"; response = \"2s\"; body = \"3s\"; request_body = \"4s\"; "
@@ -214,6 +218,13 @@ const char conf_everything[] =
     "response_headers = { remove = [ \"Server\" ]; };\n"
     "admin = { socket = \"admin.sock\"; mode = \"0600\"; owner = \"root\"; group = \"0\"; http = "
     "\"127.0.0.1:9900\"; };\n"
+    "announce = { exec = [ \"/bin/sh\", \"-c\", \"cat\" ]; exec_timeout = \"3s\";\n"
+    "             webhook = \"https://hooks.example:8443/teal?x=1\"; webhook_timeout = \"2s\";\n"
+    "             webhook_ca = \"ca.pem\"; retries = 2; certificate = \"30d\";\n"
+    "             webhook_headers = { set = ( { name = \"Authorization\"; value = \"Bearer x\"; } "
+    "); "
+    "};\n"
+    "             events = [ \"tripped\", \"promoted\" ]; };\n"
     "state = { directory = \"state\"; };\n"
     "log = { level = \"debug\"; access = \"access.log\"; format = \"text\"; };\n"
     "workers = 3;\n";

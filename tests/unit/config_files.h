@@ -1,6 +1,6 @@
 /*
  * For the tests of the configuration: a temporary directory with teal.conf and the files it may
- * name (site.pem, site.key, ca.pem, sorry.html), made and removed by the group's fixtures.
+ * name (site.pem, site.key, ca.pem, sorry.html, hook.sh), made and removed by the group's fixtures.
  */
 #ifndef TEAL_TESTS_CONFIG_FILES_H
 #define TEAL_TESTS_CONFIG_FILES_H

@@ -10,8 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "balancer/tally.h"
 #include "proxy/process/control.h"
+#include "proxy/process/events.h"
+#include "proxy/process/release.h"
 
 /* Told apart by address only; the fake tally looks no further. */
 static char fake_tallies[N_COLORS];
@@ -38,6 +42,10 @@ struct control {
 	struct service services[2];
 	struct fleet fleet;
 	struct backend backends[3];
+	struct release releases[2];
+	struct events *events;       /* the test's */
+	json_t *evidence;            /* NULL: none */
+	const struct health *health; /* of the first backend; NULL: it has no probes */
 	struct member members[3];
 };
 
@@ -136,6 +144,57 @@ control_maintenance(struct control *c, struct service *s, bool on, const struct 
 	fake_ask(c, "maintenance", change, done, arg);
 }
 
+void
+control_rearm(
+    struct control *c, struct service *s, const struct change *change, change_done *done, void *arg)
+{
+	snprintf(c->text, sizeof(c->text), "%s", s->config->name);
+	fake_ask(c, "rearm", change, done, arg);
+}
+
+void
+control_rollout(struct control *c, struct service *s, const struct rollout_request *q,
+    const struct change *change, change_done *done, void *arg)
+{
+	static const char *const orders[] = {"start", "pause", "resume", "promote", "abort"};
+	size_t at = (size_t)snprintf(c->text, sizeof(c->text), "%s %s%s%s%s", s->config->name,
+	    orders[q->order], q->has_to ? " to " : "", q->has_to ? color_name(q->to) : "",
+	    q->full    ? " full"
+	    : q->rearm ? " rearm"
+		       : "");
+
+	for (size_t i = 0; i < q->n_steps && at < sizeof(c->text); i++)
+		at += (size_t)snprintf(c->text + at, sizeof(c->text) - at, " %u:%lld",
+		    q->steps[i].weight_bp, (long long)q->steps[i].hold_ms);
+	fake_ask(c, "rollout", change, done, arg);
+}
+
+struct json_t *
+control_evidence(struct control *c, const struct service *s)
+{
+	(void)s;
+	return json_incref(c->evidence);
+}
+
+struct json_t *
+control_history(struct control *c, const struct service *s)
+{
+	(void)c;
+	return json_pack("[{s:s, s:s}]", "service", s->config->name, "action", "flip");
+}
+
+const struct release *
+control_release(struct control *c, const struct service *s)
+{
+	return &c->releases[s->index];
+}
+
+struct events *
+control_events(struct control *c)
+{
+	return c->events;
+}
+
 static inline void
 fake_list(struct control *c, const struct service *s, enum color color,
     const char *const *addresses, unsigned n)
@@ -208,6 +267,12 @@ control_started_wall_ms(struct control *c)
 {
 	(void)c;
 	return 1700000000000;
+}
+
+const struct health *
+control_health(struct control *c, const struct backend *b)
+{
+	return b == &c->backends[0] ? c->health : NULL;
 }
 
 void

@@ -9,17 +9,19 @@
 #include <arpa/inet.h>
 #include <jansson.h>
 
+#include "balancer/guard.h"
 #include "balancer/pick.h"
 #include "balancer/tally.h"
 #include "proxy/exchange/back.h"
 #include "proxy/exchange/client.h"
+#include "proxy/exchange/crowd.h"
 #include "proxy/exchange/exchange.h"
 #include "proxy/process/snapshot.h"
 #include "tests/codec/memory_transport.h"
 #include "tests/unit/config_files.h"
 #include "tests/unit/fake_stream.h"
 
-#define BACKS_MAX 64
+#define BACKS_MAX 96
 
 static bool outcomes_seen[N_OUTCOMES]; /* in the log, by any test of this program */
 
@@ -39,6 +41,11 @@ static struct fake_worker {
 	unsigned unreachable; /* calls of back_unreachable() */
 	json_t *log;          /* the last line */
 	unsigned lines;
+	unsigned failed; /* calls of engine.failed() */
+	enum outcome failed_why;
+	unsigned failed_status;
+	unsigned tripped; /* calls of engine.tripped() */
+	struct verdict verdict;
 } w;
 
 /* --- in place of back.o ------------------------------------------------------------- */
@@ -73,6 +80,23 @@ back_unreachable(
 	(void)why;
 	w.unreachable++;
 	backend_connect_failed(b, pool, e->turn->now_ms);
+}
+
+static inline void
+fake_failed(struct engine *e, const struct exchange *x, enum outcome why)
+{
+	ENSURE(e == &w.engine && x->color != service_live(x->service));
+	w.failed++;
+	w.failed_why = why;
+	w.failed_status = x->back_status;
+}
+
+static inline void
+fake_tripped(struct engine *e, const struct service *s, const struct verdict *v)
+{
+	ENSURE(e == &w.engine && course_tripped(service_course(s->state)));
+	w.tripped++;
+	w.verdict = *v;
 }
 
 /* --- life ------------------------------------------------------------------------------ */
@@ -128,7 +152,7 @@ worker_begin(const char *config)
 	memset(&w, 0, sizeof(w));
 	w.config = conf_load_ok(config);
 	w.turn = test_turn_new();
-	if (roster_init(&w.roster, w.config, 1, &none, err, sizeof(err)) == -1)
+	if (roster_init(&w.roster, w.config, 2, &none, err, sizeof(err)) == -1)
 		fail_msg("%s", err);
 	for (unsigned i = 0; i < w.roster.n_backends; i++)
 		w.roster.backends[i]->target.n = 1;
@@ -140,6 +164,8 @@ worker_begin(const char *config)
 	w.engine.maintenance_pages = w.pages;
 	w.engine.access = &w.ring;
 	w.engine.access_format = w.config->log_format;
+	w.engine.failed = fake_failed;
+	w.engine.tripped = fake_tripped;
 	worker_adopts();
 	exchange_engine_init(&w.engine);
 	w.client.magic = CLIENT_MAGIC;
@@ -210,6 +236,17 @@ the_service(unsigned i)
 	return &w.engine.fleet->fleet->services[i];
 }
 
+/* Control sets the first service's course, as after a change by hand. */
+static inline void
+set_course(enum color live, uint32_t weight_bp)
+{
+	struct service_state *state = the_service(0)->state;
+	bool begins = service_live(the_service(0)) != live || service_weight(the_service(0)) == 0;
+
+	guard_weight(state, begins, weight_bp, w.turn->now_ms);
+	atomic_store(&state->course, course_of(live, weight_bp));
+}
+
 static inline struct tally_sum
 tallied(enum color c)
 {
@@ -239,6 +276,9 @@ worker_end(void)
 			assert_int_equal(w.roster.states[i].waiting[c], 0);
 			tally_sum(w.roster.states[i].tally[c], w.turn->now_ms, 60000, &sum);
 			assert_int_equal(sum.inflight, 0);
+			assert_true(TAILQ_EMPTY(&w.engine.crowds[i].colors[c].waiting));
+			assert_true(TAILQ_EMPTY(&w.engine.crowds[i].colors[c].relaying));
+			assert_int_equal(w.engine.crowds[i].colors[c].overdue, 0);
 		}
 	}
 	LIST_FOREACH(s, &w.streams, link)
@@ -329,6 +369,11 @@ finish_front(struct fake_stream *f)
 #define API(pool, more)      LISTEN "services = ( { name = \"api\"; " pool more " } );\n"
 #define ONE(pool, more)      API(POOL(pool, "\"10.0.0.1:80\""), more)
 #define TWO(pool, more)      API(POOL(pool, "\"10.0.0.1:80\", \"10.0.0.2:80\""), more)
+/* Two backends of each color; blue is live. */
+#define COLORS(blue, green, more)                                                                  \
+	API("blue = { backends = [ \"10.0.0.1:80\", \"10.0.0.2:80\" ]; " blue " }; "               \
+	    "green = { backends = [ \"10.0.1.1:80\", \"10.0.1.2:80\" ]; " green " }; ",            \
+	    more)
 #define TIMES                                                                                      \
 	"timeouts = { response = \"1s\"; body = \"2s\"; request_body = \"3s\"; websocket_idle = "  \
 	"\"4s\"; };"
@@ -360,6 +405,43 @@ complete(struct fake_stream *f, struct fake_stream *b)
 	finish_front(f);
 	conserved(f);
 	assert_string_equal(f->sent, "yes");
+}
+
+#define WHOLE 10000
+/* limits that the few failures of a test do not reach */
+#define PATIENT "rollout = { limits = { min_failures = 1000; }; };"
+#define TESTER  "split = { force = { header = \"x-color\"; secret = \"sesame-open-sesame\"; }; };"
+#define FORCED  "x-color: green:sesame-open-sesame\n"
+
+/* Green, the candidate, has all of the weight. */
+static inline void
+green_begin(const char *config)
+{
+	worker_begin(config);
+	set_course(BLUE, WHOLE);
+}
+
+static inline void
+assert_tallied(enum color c, unsigned requests, unsigned failures)
+{
+	struct tally_sum sum = tallied(c);
+
+	assert_int_equal(sum.requests, requests);
+	assert_int_equal(sum.failures, failures);
+}
+
+/* The answer is the live color's, and the log says why. */
+static inline void
+rescued_by(struct fake_stream *f, struct fake_stream *b, enum outcome why)
+{
+	assert_int_equal(f->heads, 0);
+	fire_drained(b);
+	complete(f, b);
+	ended(OUTCOME_OK, 200);
+	assert_string_equal(logged("color"), "blue");
+	assert_string_equal(logged("why"), "rescue");
+	assert_string_equal(logged("rescued_from"), "green");
+	assert_string_equal(logged("rescued_why"), outcome_row(why)->word);
 }
 
 /* What a back codec may say before the head. */

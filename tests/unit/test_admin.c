@@ -27,6 +27,69 @@ static struct admin *admin;
 static char directory[64], path[100], host[] = "127.0.0.1", name[] = "localhost", none[] = "";
 static char answer[8 * 1024 * 1024];
 
+/* --- events: whoever subscribes is noted, and told by fake_emit() --------------------------- */
+
+struct subscription {
+	events_listener *listener; /* NULL: free */
+	void *arg;
+};
+#define FAKE_SUBSCRIBERS 4
+static struct subscription fake_subscriptions[FAKE_SUBSCRIBERS];
+static uint64_t fake_after;           /* of the last who subscribed */
+static const char *fake_missed[1024]; /* what they are told at once when that is not 0 */
+
+static unsigned
+fake_subscribers(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < FAKE_SUBSCRIBERS; i++)
+		n += fake_subscriptions[i].listener != NULL;
+	return n;
+}
+
+static void
+fake_emit(const char *text)
+{
+	for (unsigned i = 0; i < FAKE_SUBSCRIBERS; i++)
+		if (fake_subscriptions[i].listener != NULL)
+			fake_subscriptions[i].listener(
+			    fake_subscriptions[i].arg, text, text != NULL ? strlen(text) : 0);
+}
+
+struct subscription *
+events_subscribe(struct events *e, uint64_t after, events_listener *listener, void *arg)
+{
+	(void)e;
+	fake_after = after;
+	for (unsigned i = 0; i < FAKE_SUBSCRIBERS; i++) {
+		struct subscription *s = &fake_subscriptions[i];
+
+		if (s->listener != NULL)
+			continue;
+		*s = (struct subscription){listener, arg};
+		for (unsigned k = 0; after > 0 && fake_missed[k] != NULL; k++)
+			listener(arg, fake_missed[k], strlen(fake_missed[k]));
+		return s;
+	}
+	return NULL;
+}
+
+void
+events_unsubscribe(struct subscription *s)
+{
+	if (s->listener == NULL)
+		abort();
+	s->listener = NULL;
+}
+
+void
+events_counters(const struct events *e, struct events_counters *out)
+{
+	(void)e;
+	*out = (struct events_counters){.emitted = 0};
+}
+
 /* --- a world of one admin server ----------------------------------------------------------- */
 
 static uint16_t
@@ -592,6 +655,352 @@ tcp_by_name(void **unused)
 	assert_int_equal(fd, -1);
 }
 
+/* --- events ------------------------------------------------------------------------------------ */
+
+static const char get_events[] = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/* Reads until `text` is there; what came is in answer. */
+static size_t seen;
+static void
+read_until(int fd, const char *text)
+{
+	for (answer[seen] = '\0'; strstr(answer, text) == NULL; answer[seen] = '\0') {
+		ssize_t n;
+
+		assert_true(readable(fd));
+		n = recv(fd, answer + seen, sizeof(answer) - 1 - seen, 0);
+		if (n <= 0)
+			fail_msg("closed before \"%s\": %s", text, answer);
+		seen += (size_t)n;
+	}
+}
+
+static int
+listen_with(const char *request)
+{
+	int fd = connect_local();
+
+	seen = 0;
+	put(fd, request);
+	read_until(fd, "\r\n\r\n");
+	return fd;
+}
+
+static void
+turn_until_subscribers(unsigned n)
+{
+	for (int i = 0; fake_subscribers() != n; i++) {
+		assert_true(i < 5000);
+		turn();
+		(void)poll(NULL, 0, 1);
+	}
+}
+
+static void
+events_come(void **unused)
+{
+	int fd;
+
+	(void)unused;
+	start();
+	fd = listen_with(get_events);
+	assert_int_equal(atoi(answer + 9), 200);
+	assert_non_null(strstr(answer, "Content-Type: text/event-stream\r\n"));
+	assert_non_null(strstr(answer, "Cache-Control: no-store\r\n"));
+	assert_non_null(strstr(answer, "Transfer-Encoding: chunked\r\n"));
+	assert_int_equal(fake_after, 0);
+	fake_emit("id: 1\nevent: a\ndata: {}\n\n");
+	fake_emit("id: 2\nevent: b\ndata: {}\n\n");
+	/* whole chunks, one by one */
+	read_until(fd, "\r\n\r\n3\r\n:\n\n\r\n19\r\nid: 1\nevent: a\ndata: {}\n\n\r\n");
+	read_until(fd, "19\r\nid: 2\nevent: b\ndata: {}\n\n\r\n");
+	assert_int_equal(fake_subscribers(), 1);
+	close(fd);
+	turn_until_subscribers(0);
+	fake_emit("id: 3\n\n");
+	/* the next on another connection */
+	fd = listen_with(get_events);
+	assert_int_equal(fake_subscribers(), 1);
+	close(fd);
+	turn_until_subscribers(0);
+}
+
+static void
+events_without_chunks(void **unused)
+{
+	int fd;
+
+	(void)unused;
+	start();
+	fd = listen_with("GET /v1/events HTTP/1.0\r\n\r\n");
+	assert_null(strstr(answer, "chunked"));
+	fake_emit("id: 1\n\n");
+	read_until(fd, "\r\n\r\n:\n\nid: 1\n\n");
+	close(fd);
+	turn_until_subscribers(0);
+}
+
+static void
+events_missed(void **unused)
+{
+	static const struct {
+		const char *request;
+		int status;
+		uint64_t after;
+	} rows[] = {
+	    {"GET /v1/events HTTP/1.1\r\nHost: t\r\nLast-Event-ID: 7\r\n\r\n", 200, 7},
+	    {"GET /v1/events?last_event_id=8 HTTP/1.1\r\nHost: t\r\n\r\n", 200, 8},
+	    {"GET /v1/events?last_event_id=8 HTTP/1.1\r\nHost: t\r\nLast-Event-ID: 9\r\n\r\n", 200,
+		9},
+	    {"GET /v1/events?last_event_id=0 HTTP/1.1\r\nHost: t\r\n\r\n", 200, 0},
+	    {"GET /v1/events?other=8 HTTP/1.1\r\nHost: t\r\n\r\n", 200, 0},
+	    {"GET /v1/events? HTTP/1.1\r\nHost: t\r\n\r\n", 200, 0},
+	    {"GET /v1/events?last_event_id=18446744073709551615 HTTP/1.1\r\nHost: t\r\n\r\n", 200,
+		UINT64_MAX},
+	    {"GET /v1/events?last_event_id=18446744073709551616 HTTP/1.1\r\nHost: t\r\n\r\n", 400,
+		0},
+	    {"GET /v1/events?last_event_id=x HTTP/1.1\r\nHost: t\r\n\r\n", 400, 0},
+	    {"GET /v1/events?last_event_id=-1 HTTP/1.1\r\nHost: t\r\n\r\n", 400, 0},
+	    {"GET /v1/events HTTP/1.1\r\nHost: t\r\nLast-Event-ID:\r\n\r\n", 400, 0},
+	};
+
+	(void)unused;
+	start();
+	fake_missed[0] = "id: 8\n\n";
+	fake_missed[1] = "id: 9\n\n";
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int fd = listen_with(rows[i].request);
+
+		if (atoi(answer + 9) != rows[i].status)
+			fail_msg("%s: %s", rows[i].request, answer);
+		if (rows[i].status == 200)
+			assert_int_equal(fake_after, rows[i].after);
+		if (rows[i].after > 0)
+			read_until(fd, "id: 8\n\nid: 9\n\n");
+		close(fd);
+		turn_until_subscribers(0);
+	}
+	fake_missed[0] = NULL;
+}
+
+static void
+events_too_many(void **unused)
+{
+	int fds[FAKE_SUBSCRIBERS], fd;
+
+	(void)unused;
+	start();
+	for (unsigned i = 0; i < FAKE_SUBSCRIBERS; i++)
+		fds[i] = listen_with(get_events);
+	fd = connect_local();
+	put(fd, get_events);
+	assert_int_equal(get_answer(fd, false), 503);
+	assert_non_null(strstr(answer, "\"too-many-subscribers\""));
+	/* the connection that was told so can be used on */
+	put(fd, get_health);
+	assert_int_equal(get_answer(fd, false), 200);
+	close(fds[1]);
+	turn_until_subscribers(FAKE_SUBSCRIBERS - 1);
+	seen = 0;
+	put(fd, get_events);
+	read_until(fd, "text/event-stream");
+	close(fd);
+	for (unsigned i = 0; i < FAKE_SUBSCRIBERS; i++)
+		if (i != 1)
+			close(fds[i]);
+	turn_until_subscribers(0);
+}
+
+/* A reset while something is written to it. */
+static void
+events_reset(void **unused)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	(void)unused;
+	start();
+	for (int i = 0; i < 3; i++) {
+		int fd = listen_with(get_events);
+
+		if (i > 0)
+			fake_emit("id: 1\n\n");
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		close(fd);
+		if (i > 1)
+			fake_emit("id: 2\n\n");
+		turn_until_subscribers(0);
+		fake_emit("id: 3\n\n");
+	}
+}
+
+static void
+events_slow_reader(void **unused)
+{
+	static char big[60001];
+	int fd, other, n_small = 4096;
+	unsigned n = 0;
+
+	(void)unused;
+	start();
+	memset(big, 'x', sizeof(big) - 1);
+	fd = listen_with(get_events);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n_small, sizeof(n_small));
+	other = connect_local();
+	while (fake_subscribers() == 1) {
+		fake_emit(big);
+		turn();
+		assert_true(++n < 100);
+	}
+	/* what the kernel took, and 256 KiB */
+	assert_true(n * (sizeof(big) - 1) > 256 * 1024);
+	/* nobody else notices */
+	put(other, get_health);
+	assert_int_equal(get_answer(other, false), 200);
+	/* cut in the middle: no end of the chunks */
+	do
+		assert_true(readable(fd));
+	while (recv(fd, answer, sizeof(answer), 0) > 0);
+	close(fd);
+	close(other);
+}
+
+/* What was missed is more than a slow reader may have waiting, and no reason to cut. */
+static void
+events_missed_much(void **unused)
+{
+	static char big[40001];
+	size_t n = 0;
+	int fd;
+
+	(void)unused;
+	start();
+	memset(big, 'x', sizeof(big) - 1);
+	for (unsigned i = 0; i < 50; i++)
+		fake_missed[i] = big;
+	fake_missed[50] = "last\n\n";
+	fd = listen_with("GET /v1/events?last_event_id=1 HTTP/1.1\r\nHost: t\r\n\r\n");
+	fake_emit("id: 2\n\n");
+	assert_int_equal(fake_subscribers(), 1);
+	read_until(fd, "id: 2\n\n");
+	for (const char *p = answer; *p != '\0'; p++)
+		n += *p == 'x';
+	assert_true(n >= 50 * (sizeof(big) - 1));
+	/* now that it has read that, it may have no more waiting than others */
+	for (n = 0; fake_subscribers() == 1; n++) {
+		fake_emit(big);
+		turn();
+		assert_true(n < 60);
+	}
+	close(fd);
+	memset(fake_missed, 0, sizeof(fake_missed));
+}
+
+/* What a listener sends is not kept without end; its connection is not for other requests. */
+static void
+events_only_listen(void **unused)
+{
+	static char big[65536];
+	size_t sent = 0;
+	ssize_t n;
+	int fd;
+
+	(void)unused;
+	start();
+	memset(big, 'x', sizeof(big));
+	fd = listen_with(get_events);
+	put(fd, put_weight);
+	for (int i = 0; i < 200; i++) {
+		if ((n = send(fd, big, sizeof(big), MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
+			sent += (size_t)n;
+		turn();
+	}
+	assert_true(sent < 4 * 1024 * 1024); /* of 13 MB */
+	assert_int_equal(control.asked, 0);
+	fake_emit("id: 1\n\n");
+	read_until(fd, "id: 1\n\n");
+	close(fd);
+	/* its end is seen by the next write */
+	for (int i = 0; fake_subscribers() != 0; i++) {
+		assert_true(i < 5000);
+		fake_emit("id: 2\n\n");
+		turn();
+	}
+}
+
+static void
+events_other_methods(void **unused)
+{
+	int fd;
+
+	(void)unused;
+	start();
+	fd = connect_local();
+	put(fd, "POST /v1/events HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+	assert_int_equal(get_answer(fd, false), 405);
+	put(fd, "GET /v1/events/ HTTP/1.1\r\nHost: t\r\n\r\n");
+	assert_int_equal(get_answer(fd, false), 404);
+	assert_int_equal(fake_subscribers(), 0);
+	close(fd);
+}
+
+/* The server ends first; or the events do. */
+static void
+events_server_leaves(void **unused)
+{
+	int a, b;
+
+	(void)unused;
+	start();
+	a = listen_with(get_events);
+	b = listen_with(get_events);
+	fake_emit("id: 1\n\n");
+	admin_free(admin);
+	admin = NULL;
+	assert_int_equal(fake_subscribers(), 0);
+	assert_true(readable(a));
+	close(a);
+	close(b);
+
+	start();
+	a = listen_with(get_events);
+	fake_emit(NULL);
+	memset(fake_subscriptions, 0, sizeof(fake_subscriptions)); /* they are gone with it */
+	assert_true(closed(a));
+	close(a);
+	/* the same, and no turn in between */
+	a = listen_with(get_events);
+	fake_emit(NULL);
+	memset(fake_subscriptions, 0, sizeof(fake_subscriptions));
+	admin_free(admin);
+	admin = NULL;
+	close(a);
+}
+
+static void
+events_by_tcp(void **unused)
+{
+	uint16_t port = free_port();
+	int fd;
+
+	(void)unused;
+	control.config.admin.http = (struct address){.text = host, .host = host, .port = port};
+	start();
+	fd = connect_tcp(port);
+	seen = 0;
+	put(fd, get_events);
+	read_until(fd, "text/event-stream");
+	fake_emit("id: 1\n\n");
+	read_until(fd, "id: 1\n\n");
+	close(fd);
+	turn_until_subscribers(0);
+	/* not for a page that points its own name here */
+	fd = connect_tcp(port);
+	put(fd, "GET /v1/events HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+	assert_int_equal(get_answer(fd, false), 403);
+	assert_int_equal(fake_subscribers(), 0);
+	close(fd);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -614,6 +1023,17 @@ main(void)
 	    TEST(not_http),
 	    TEST(tcp_reads_only),
 	    TEST(tcp_by_name),
+	    TEST(events_come),
+	    TEST(events_without_chunks),
+	    TEST(events_missed),
+	    TEST(events_too_many),
+	    TEST(events_reset),
+	    TEST(events_slow_reader),
+	    TEST(events_missed_much),
+	    TEST(events_only_listen),
+	    TEST(events_other_methods),
+	    TEST(events_server_leaves),
+	    TEST(events_by_tcp),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN); /* as main() does */

@@ -37,6 +37,7 @@ setup(void **unused)
 {
 	(void)unused;
 	fake_control_init(&control);
+	control.events = events_new(NULL, &control.config);
 	n_answers = 0;
 	return 0;
 }
@@ -45,6 +46,7 @@ static int
 teardown(void **unused)
 {
 	(void)unused;
+	events_free(control.events);
 	free(text);
 	json_decref(json);
 	text = NULL;
@@ -456,16 +458,143 @@ static void
 later_issues(void **unused)
 {
 	(void)unused;
-	ask("POST", "/v1/services/api/rollout", "{\"action\": \"start\"}");
-	assert_error(501, "not-implemented", "");
-	ask("GET", "/v1/services/api/history", "");
-	assert_error(501, "not-implemented", "");
-	ask("GET", "/v1/services/api/evidence", "");
-	assert_error(501, "not-implemented", "");
-	ask("GET", "/v1/events", "");
-	assert_error(501, "not-implemented", "");
 	ask("POST", "/v1/reload", "");
 	assert_error(501, "not-implemented", "");
+}
+
+static void
+rollouts_are_asked(void **unused)
+{
+	static const struct {
+		const char *body, *text;
+	} good[] = {
+	    {"{\"action\": \"start\"}", "api start"},
+	    {"{\"action\": \"start\", \"to\": \"blue\", \"rearm\": true}",
+		"api start to blue rearm"},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 0.5, \"hold\": \"5m\"}, "
+	     "{\"weight\": 100, \"hold\": \"0s\"}]}",
+		"api start 50:300000 10000:0"},
+	    {"{\"action\": \"pause\"}", "api pause"},
+	    {"{\"action\": \"resume\"}", "api resume"},
+	    {"{\"action\": \"promote\"}", "api promote"},
+	    {"{\"action\": \"promote\", \"full\": true}", "api promote full"},
+	    {"{\"action\": \"abort\", \"reason\": \"T-1\"}", "api abort"},
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ask("POST", "/v1/services/api/rollout", good[i].body);
+		assert_int_equal(status, 200);
+		assert_string_equal(control.what, "rollout");
+		assert_string_equal(control.text, good[i].text);
+	}
+	assert_string_equal(control.reason, "T-1");
+	ask("POST", "/v1/services/api/rearm", "{\"if_epoch\": 7}");
+	assert_int_equal(status, 200);
+	assert_string_equal(control.what, "rearm");
+	assert_true(control.change.has_epoch && control.change.if_epoch == 7);
+}
+
+static void
+rollouts_refused(void **unused)
+{
+	static const struct {
+		const char *body, *why;
+	} bad[] = {
+	    {"{}", "action: "},
+	    {"{\"action\": \"begin\"}", "action: "},
+	    {"{\"action\": 1}", "action: "},
+	    {"{\"action\": \"start\", \"to\": \"red\"}", "to: "},
+	    {"{\"action\": \"start\", \"to\": null}", "to: "},
+	    {"{\"action\": \"pause\", \"to\": \"blue\"}", "to: belongs"},
+	    {"{\"action\": \"abort\", \"steps\": []}", "steps: belongs"},
+	    {"{\"action\": \"promote\", \"rearm\": true}", "rearm: belongs"},
+	    {"{\"action\": \"start\", \"full\": true}", "full: belongs"},
+	    {"{\"action\": \"promote\", \"full\": 1}", "full: must"},
+	    {"{\"action\": \"start\", \"steps\": {}}", "steps: "},
+	    {"{\"action\": \"start\", \"steps\": []}", "steps: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 100}]}", "steps[0]: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 0, \"hold\": \"1s\"}]}",
+		"steps[0].weight: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 101, \"hold\": \"1s\"}]}",
+		"steps[0].weight: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 100, \"hold\": \"soon\"}]}",
+		"steps[0].hold: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 100, \"hold\": \"31d\"}]}",
+		"steps[0].hold: "},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 50, \"hold\": \"1s\"}]}",
+		"steps: must end"},
+	    {"{\"action\": \"start\", \"steps\": [{\"weight\": 50, \"hold\": \"1s\"}, "
+	     "{\"weight\": 50, \"hold\": \"1s\"}]}",
+		"steps[1].weight: "},
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ask("POST", "/v1/services/api/rollout", bad[i].body);
+		assert_error(400, "bad-request", bad[i].why);
+	}
+	assert_int_equal(control.asked, 0);
+}
+
+static void
+evidence_and_history(void **unused)
+{
+	(void)unused;
+	ask("GET", "/v1/services/api/evidence", "");
+	assert_error(404, "no-evidence", "api");
+	control.evidence = json_pack("{s:s}", "rule", "p95");
+	ask("GET", "/v1/services/api/evidence", "");
+	assert_int_equal(status, 200);
+	assert_string_equal(json_string_value(json_object_get(json, "rule")), "p95");
+	json_decref(control.evidence);
+	ask("GET", "/v1/services/web/history", "");
+	assert_int_equal(status, 200);
+	assert_string_equal(json_string_value(json_object_get(json, "service")), "web");
+	assert_int_equal(json_array_size(json_object_get(json, "entries")), 1);
+	ask("GET", "/v1/services/none/history", "");
+	assert_error(404, "unknown-service", "none");
+}
+
+/* What a rollout under way and a trip look like. */
+static void
+shows_rollouts(void **unused)
+{
+	struct release *r = &control.releases[0];
+	json_t *rollout, *trip;
+
+	(void)unused;
+	(void)rollout_begin(&r->rollout, GREEN, control.steps, 2);
+	r->rollout.entered = true;
+	r->rollout.held_ms = 1500;
+	r->rollout_wall_ms = 1700000000000;
+	r->looked = true;
+	r->verdict.word = VERDICT_WAIT;
+	snprintf(r->verdict.reason, sizeof(r->verdict.reason), "too few requests: 7 of 20");
+	ask("GET", "/v1/services/api", "");
+	rollout = json_object_get(json, "rollout");
+	assert_string_equal(word(json, "rollout", "state"), "stepping");
+	assert_string_equal(word(json, "rollout", "to"), "green");
+	assert_string_equal(word(json, "rollout", "since"), "2023-11-14T22:13:20Z");
+	assert_string_equal(word(json, "rollout", "verdict"), "wait");
+	assert_string_equal(word(json, "rollout", "reason"), "too few requests: 7 of 20");
+	assert_int_equal(json_integer_value(json_object_get(rollout, "step")), 1);
+	assert_int_equal(json_integer_value(json_object_get(rollout, "held_ms")), 1500);
+	assert_int_equal(json_integer_value(json_object_get(rollout, "hold_ms")), 300000);
+	assert_int_equal(json_integer_value(json_object_get(rollout, "left_ms")), 298750);
+	assert_true(json_is_null(json_object_get(json, "trip")));
+	rollout_tripped(&r->rollout, "green failed 3 of 3");
+	r->trip =
+	    (struct state_trip){.on = true, .wall_ms = 1700000000000, .rule = RULE_FAILURE_RATE};
+	snprintf(r->trip.reason, sizeof(r->trip.reason), "green failed 3 of 3");
+	control.states[0].course = course_of(BLUE, 0) | COURSE_TRIPPED;
+	ask("GET", "/v1/services/api", "");
+	trip = json_object_get(json, "trip");
+	assert_true(json_is_true(json_object_get(json, "tripped")));
+	assert_string_equal(json_string_value(json_object_get(trip, "rule")), "failure_rate");
+	assert_string_equal(json_string_value(json_object_get(trip, "color")), "green");
+	assert_string_equal(word(json, "rollout", "state"), "rolled_back");
+	assert_string_equal(word(json, "rollout", "reason"), "green failed 3 of 3");
 }
 
 /* The answer waits for control, and tells what control says. */
@@ -542,6 +671,9 @@ metrics(void **unused)
 {
 	(void)unused;
 	control.states[0].maintenance = true;
+	control.states[0].rescues_ok = 9;
+	control.states[0].rescues_refused = 1;
+	control.releases[0].trips[RULE_FAILURE_RATE] = 2;
 	ask("GET", "/metrics", "");
 	assert_int_equal(status, 200);
 	assert_string_equal(type, "text/plain; version=0.0.4; charset=utf-8");
@@ -566,6 +698,11 @@ metrics(void **unused)
 	has_line("teal_backend_inflight{service=\"api\",color=\"green\",backend=\"[::1]:81\"} 2");
 	has_line("teal_rollout_state{service=\"api\",state=\"idle\"} 1");
 	has_line("teal_rollout_state{service=\"api\",state=\"stepping\"} 0");
+	has_line("teal_tripped{service=\"api\"} 0");
+	has_line("teal_trips_total{service=\"api\",rule=\"failure_rate\"} 2");
+	has_line("teal_rescues_total{service=\"api\",result=\"ok\"} 9");
+	has_line("teal_rescues_total{service=\"api\",result=\"refused\"} 1");
+	has_line("teal_events_total 0");
 	has_line("teal_maintenance{service=\"api\"} 1");
 	has_line("teal_outcomes_total{outcome=\"ok\"} 99");
 	has_line("teal_connections{listener=\"[::]:443\"} 5");
@@ -602,6 +739,10 @@ main(void)
 	    TEST(bad_pools),
 	    TEST(paths_and_methods),
 	    TEST(read_only_listener),
+	    TEST(rollouts_are_asked),
+	    TEST(rollouts_refused),
+	    TEST(evidence_and_history),
+	    TEST(shows_rollouts),
 	    TEST(later_issues),
 	    TEST(answers_wait),
 	    TEST(metrics),

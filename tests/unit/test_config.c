@@ -53,10 +53,40 @@ test_defaults_top(void **state)
 	assert_string_equal(c->admin.group, "");
 	assert_string_equal(c->admin.http.text, "");
 	assert_null(c->admin.http.host);
+	assert_int_equal(c->announce.exec.n, 0);
+	assert_int_equal(c->announce.exec_timeout_ms, 10000);
+	assert_string_equal(c->announce.webhook, "");
+	assert_int_equal(c->announce.webhook_timeout_ms, 5000);
+	assert_string_equal(c->announce.webhook_ca, "");
+	assert_int_equal(c->announce.webhook_headers.n, 0);
+	assert_int_equal(c->announce.retries, 5);
+	assert_int_equal(c->announce.certificate_ms, INT64_C(14) * 86400000);
 	assert_string_equal(c->state_directory, "/var/lib/teal");
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c->log_access, "off");
 	assert_int_equal(c->log_format, LOG_FORMAT_JSON);
+	config_free(c);
+}
+
+/* All of them, and each a name that may be told. */
+static void
+test_defaults_events(void **state)
+{
+	struct config *c = conf_load_ok(MINIMAL);
+	const struct string_list *events = &c->announce.events;
+	bool tripped = false;
+
+	(void)state;
+	assert_int_equal(events->n, 18);
+	for (size_t i = 0; i < events->n; i++) {
+		assert_true(announce_event_known(events->items[i]));
+		tripped = tripped || strcmp(events->items[i], "tripped") == 0;
+	}
+	assert_true(tripped);
+	assert_string_equal(events->items[events->n - 1], "state_not_written");
+	assert_false(announce_event_known(""));
+	assert_false(announce_event_known("trip"));
+	assert_false(announce_event_known("step|waiting"));
 	config_free(c);
 }
 
@@ -165,6 +195,13 @@ test_defaults_release(void **state)
 	assert_string_equal(s->split.force_header, "");
 	assert_string_equal(s->split.force_cookie, "");
 	assert_string_equal(s->split.force_secret, "");
+	assert_int_equal(s->passive.failures, 5);
+	assert_int_equal(s->passive.hold_ms, 10000);
+	assert_int_equal(s->passive.max_ejected_bp, 5000);
+	assert_int_equal(r->gate.command.n, 0);
+	assert_int_equal(r->gate.timeout_ms, 30000);
+	assert_int_equal(r->way_back.timeout_ms, 0);
+	assert_int_equal(r->way_back.rate, 0);
 	assert_int_equal(r->n_steps, 3);
 	assert_int_equal(r->steps[0].weight_bp, 2500);
 	assert_int_equal(r->steps[0].hold_ms, 300000);
@@ -335,6 +372,42 @@ test_everything_service(void **state)
 	assert_int_equal(r->items[2].action, HEADER_ADD);
 	assert_string_equal(r->items[2].value, "\"a\\b\"");
 	assert_string_equal(s->maintenance.page, conf_path("sorry.html"));
+	config_free(c);
+}
+
+static void
+test_everything_announce(void **state)
+{
+	struct config *c = conf_load_ok(conf_everything);
+	const struct announce_config *a = &c->announce;
+	const struct rollout_config *r = &c->services[0].rollout;
+
+	(void)state;
+	assert_int_equal(a->exec.n, 3);
+	assert_string_equal(a->exec.items[0], "/bin/sh");
+	assert_string_equal(a->exec.items[2], "cat");
+	assert_int_equal(a->exec_timeout_ms, 3000);
+	assert_string_equal(a->webhook, "https://hooks.example:8443/teal?x=1");
+	assert_int_equal(a->webhook_timeout_ms, 2000);
+	assert_string_equal(a->webhook_ca, conf_path("ca.pem"));
+	assert_int_equal(a->webhook_headers.n, 1);
+	assert_int_equal(a->webhook_headers.items[0].action, HEADER_SET);
+	assert_string_equal(a->webhook_headers.items[0].name, "authorization");
+	assert_string_equal(a->webhook_headers.items[0].value, "Bearer x");
+	assert_int_equal(a->retries, 2);
+	assert_int_equal(a->events.n, 2);
+	assert_string_equal(a->events.items[1], "promoted");
+	assert_int_equal(a->certificate_ms, INT64_C(30) * 86400000);
+	assert_int_equal(c->services[0].passive.failures, 7);
+	assert_int_equal(c->services[0].passive.hold_ms, 20000);
+	assert_int_equal(c->services[0].passive.max_ejected_bp, 3333);
+	assert_int_equal(r->gate.command.n, 2);
+	/* relative to the file, as every file */
+	assert_string_equal(r->gate.command.items[0], conf_path("./hook.sh"));
+	assert_string_equal(r->gate.command.items[1], "--step");
+	assert_int_equal(r->gate.timeout_ms, 60000);
+	assert_int_equal(r->way_back.timeout_ms, 600000);
+	assert_int_equal(r->way_back.rate, 25);
 	config_free(c);
 }
 
@@ -723,6 +796,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_defaults_top),
+	    cmocka_unit_test(test_defaults_events),
 	    cmocka_unit_test(test_defaults_tls),
 	    cmocka_unit_test(test_defaults_service),
 	    cmocka_unit_test(test_defaults_release),
@@ -730,6 +804,7 @@ main(void)
 	    cmocka_unit_test(test_everything_edge),
 	    cmocka_unit_test(test_everything_pool),
 	    cmocka_unit_test(test_everything_service),
+	    cmocka_unit_test(test_everything_announce),
 	    cmocka_unit_test(test_example),
 	    cmocka_unit_test(test_shipped),
 	    cmocka_unit_test(test_round_trip),

@@ -352,6 +352,73 @@ test_rollout(void **state)
 }
 
 static void
+test_commands(void **state)
+{
+	char expected[8192];
+
+	(void)state;
+	conf_refused(SERVICE("rollout = { gate = { command = [ \"check\" ]; }; };"),
+	    "F:3: services[0].rollout.gate.command[0] must be a path with a '/' in it, not "
+	    "\"check\": PATH is not searched\n");
+	conf_refused(TOP("announce = { exec = [ \"\" ]; };"),
+	    "F:3: announce.exec[0] must be a path with a '/' in it, not \"\": PATH is not "
+	    "searched\n");
+	snprintf(expected, sizeof(expected),
+	    "F:3: announce.exec[0] names a command that cannot be run: \"%s\": No such file or "
+	    "directory\n",
+	    conf_path("./gone"));
+	conf_refused(TOP("announce = { exec = [ \"./gone\", \"./gone\" ]; };"), expected);
+	snprintf(expected, sizeof(expected),
+	    "F:3: announce.exec[0] names a command that cannot be run: \"%s\": Permission "
+	    "denied\n",
+	    conf_path("./site.pem"));
+	conf_refused(TOP("announce = { exec = [ \"./site.pem\" ]; };"), expected);
+	conf_refused(TOP("announce = { exec = [ \"/tmp\" ]; };"),
+	    "F:3: announce.exec[0] must name a file: \"/tmp\"\n");
+	config_free(conf_load_ok(TOP("announce = { exec = []; };")));
+}
+
+static void
+test_announce(void **state)
+{
+	static const char *const good[] = {"", "http://a", "https://a.example/",
+	    "http://[::1]:80/x", "http://127.0.0.1:8080?a=b&c=%20", "https://a/b:c@d"};
+	static const char *const bad[] = {"ftp://a", "HTTP://a", "//a", "a", "http://", "http:///x",
+	    "http://a:0", "http://a:99999/", "http://a:/", "http://u:p@a/", "http://u@a",
+	    "http://a b/", "http://a/ b", "http://a/\\n", "http://a/\xc3\xa9", "http://a/#x",
+	    "http://a\\\\@b/", "http://300.1.1.1/", "http://[::1/", "http://[::1]x/",
+	    "http://::1/"};
+	char text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(text, sizeof(text), TOP("announce = { webhook = \"%s\"; };"), good[i]);
+		config_free(conf_load_ok(text));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), TOP("announce = { webhook = \"%s\"; };"), bad[i]);
+		if (conf_load(text) != NULL)
+			fail_msg("%s is not refused", bad[i]);
+		assert_non_null(strstr(conf_errors, ":3: announce.webhook must"));
+	}
+	conf_refused(TOP("announce = { events = [ \"step\", \"triped\", \"xyzzy\" ]; };"),
+	    "F:3: announce.events[1] must be one of the known words, not \"triped\"; did you mean "
+	    "\"tripped\"?\n"
+	    "F:3: announce.events[2] must be one of the known words, not \"xyzzy\"\n");
+	conf_refused(TOP("announce = { events = []; };"),
+	    "F:3: announce.events has 0 items; it may have 1 to 100 items\n");
+	conf_refused(
+	    TOP("announce = { webhook_headers = { set = ( { name = \"A\"; value = \"b\"; } "
+		"); }; };"),
+	    "F:3: announce.webhook_headers means nothing without webhook\n");
+	conf_refused(TOP("announce = { webhook = \"http://a/\"; webhook_ca = \"ca.pem\"; };"),
+	    "F:3: announce.webhook_ca means nothing without a webhook of https\n");
+	conf_refused(
+	    TOP("announce = { webhook = \"http://a/\"; webhook_headers = { add = ( ); }; };"),
+	    "F:3: unknown key announce.webhook_headers.add\n");
+}
+
+static void
 test_header_rules(void **state)
 {
 	static const char *const framing[] = {"Content-Length", "transfer-encoding", "Connection",
@@ -481,6 +548,8 @@ main(void)
 	    cmocka_unit_test(test_split),
 	    cmocka_unit_test(test_health),
 	    cmocka_unit_test(test_rollout),
+	    cmocka_unit_test(test_commands),
+	    cmocka_unit_test(test_announce),
 	    cmocka_unit_test(test_header_rules),
 	    cmocka_unit_test(test_include),
 	    cmocka_unit_test(test_include_errors),

@@ -529,13 +529,13 @@ test_grpc_answers(void **state)
 
 /* --- and those are all the ways there are --------------------------------------------------- */
 
-/* Of these the other programs take care: test_exchange_retry, _wait, _stream. */
+/* Of these the other programs take care: test_exchange_retry, _wait, _stream, _leave. */
 static bool
 ends_elsewhere(enum outcome o)
 {
 	return o == OUTCOME_QUEUE_FULL || o == OUTCOME_QUEUE_TIMEOUT || o == OUTCOME_HEAD_TIMEOUT ||
 	       o == OUTCOME_BODY_TIMEOUT || o == OUTCOME_REQUEST_TIMEOUT || o == OUTCOME_TUNNEL ||
-	       o == OUTCOME_BODY_TOO_LARGE;
+	       o == OUTCOME_BODY_TOO_LARGE || o == OUTCOME_COLOR_LEFT;
 }
 
 static void

@@ -372,8 +372,25 @@ backend_does(struct fake_stream *b, bool *headed, bool *answered)
 	}
 }
 
+/* Something that an operator, or another worker, may do now. */
 static void
-walk(void)
+control_does(void)
+{
+	switch (roll(4)) {
+	case 0:
+		set_course(roll(4) == 0 ? GREEN : BLUE, roll(3) * 5000);
+		break;
+	case 1:
+		(void)guard_trip(the_service(0)->state, service_course(the_service(0)->state));
+		break;
+	default:
+		exchange_leave(&w.engine, 0, (enum color)roll(2), roll(2) == 0);
+		break;
+	}
+}
+
+static void
+walk(bool controlled)
 {
 	bool headed[BACKS_MAX] = {false}, answered_all[BACKS_MAX] = {false};
 	struct pair pairs[4] = {{0}};
@@ -382,7 +399,7 @@ walk(void)
 		struct pair *p = &pairs[roll(4)];
 		unsigned back = w.n_backs > 0 ? roll(w.n_backs) : 0;
 
-		if ((p->f == NULL || !p->f->open) && step < 90 && w.n_backs < BACKS_MAX - 16) {
+		if ((p->f == NULL || !p->f->open) && step < 90 && w.n_backs < BACKS_MAX - 40) {
 			static const char *const methods[] = {"GET", "POST", "PUT"};
 
 			p->asked_all = roll(2) == 0;
@@ -402,6 +419,8 @@ walk(void)
 			w.full = roll(3);
 		if (roll(40) == 0)
 			worker_adopts();
+		if (controlled && roll(8) == 0)
+			control_does();
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		if (pairs[i].f != NULL && pairs[i].f->open)
@@ -417,9 +436,34 @@ test_any_order(void **state)
 		random_seed(&dice, seed);
 		worker_begin(TWO("max_in_flight = 2; queue = 2; queue_timeout = \"1s\";",
 		    TIMES "max_body = \"64k\"; rescue = { max_body = \"8k\"; };"));
-		walk();
+		walk(false);
 		worker_end();
 	}
+}
+
+/* The same while weights move, a candidate trips, and colors are left. */
+static void
+test_any_order_of_two_colors(void **state)
+{
+	uint64_t trips = 0, rescues = 0, moved = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 600; seed++) {
+		random_seed(&dice, seed);
+		worker_begin(COLORS("max_in_flight = 2; queue = 2; queue_timeout = \"1s\";",
+		    "max_in_flight = 1; queue = 4; queue_timeout = \"1s\";",
+		    TIMES
+		    "max_body = \"64k\"; rescue = { max_body = \"8k\"; }; rollout = { limits = "
+		    "{ p95 = \"300ms\"; }; drain = { rate = 5; timeout = \"3s\"; }; };"));
+		set_course(BLUE, WHOLE / 2);
+		walk(true);
+		trips += w.tripped;
+		rescues += w.roster.states[0].rescues_ok + w.roster.states[0].rescues_failed;
+		moved += w.engine.counters.outcomes[OUTCOME_COLOR_LEFT];
+		worker_end();
+	}
+	/* it was no walk around the thing */
+	assert_true(trips > 50 && rescues > 200 && moved > 20);
 }
 
 int
@@ -436,6 +480,7 @@ main(void)
 	    cmocka_unit_test(test_bytes_before_the_upgrade),
 	    cmocka_unit_test(test_upgrade_is_tried_again),
 	    cmocka_unit_test(test_any_order),
+	    cmocka_unit_test(test_any_order_of_two_colors),
 	};
 
 	return cmocka_run_group_tests_name(

@@ -1,5 +1,6 @@
 /*
- * The durable state: it comes back as it went, or it is set aside whole.
+ * The durable state: it comes back as it went, or it is set aside whole, and never anything
+ * between the two.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proxy/process/state_file.h"
+#include "proxy/process/state_json.h"
 
 static char directory[64], file[128];
 
@@ -69,6 +70,23 @@ add(struct string_list *list, const char *text)
 	list->items[list->n++] = strdup(text);
 }
 
+static void
+example_rollout(struct state_service *s)
+{
+	static const struct step_config steps[] = {{1225, 300000}, {5000, 1}, {10000, 600000}};
+
+	s->rollout = (struct rollout){.state = ROLLOUT_STEPPING,
+	    .to = color_other(s->live),
+	    .n_steps = 3,
+	    .entered = true,
+	    .waiting = true,
+	    .held_ms = 123456};
+	memcpy(s->rollout.steps, steps, sizeof(steps));
+	strcpy(s->rollout.reason, "waits for \"promote\"\t(\xc3\xa4)");
+	s->rollout_wall_ms = 1790000000123;
+	s->step_wall_ms = 1790000000456;
+}
+
 static struct state *
 example(void)
 {
@@ -88,10 +106,18 @@ example(void)
 	add(&s->pools[BLUE].backends, "unix:/run/b.sock");
 	add(&s->pools[BLUE].drained, "10.0.0.1:8080");
 	add(&s->pools[GREEN].drained, "[::1]:81");
+	add(&s->pools[GREEN].well, "[::1]:81");
+	example_rollout(s);
+	s->trips[RULE_P95] = 3;
 	s = state_find(state, "web", true);
 	assert_non_null(s);
 	s->maintenance = true;
 	s->pools[GREEN].changed = true; /* an emptied pool is not an unchanged one */
+	add(&s->pools[BLUE].well, "b.example:80");
+	example_rollout(s);
+	s->rollout.state = ROLLOUT_ROLLED_BACK;
+	s->trip = (struct state_trip){.on = true, .wall_ms = 1790000000789, .rule = RULE_RELATIVE};
+	strcpy(s->trip.reason, "green fails");
 	return state;
 }
 
@@ -101,6 +127,34 @@ same_list(const struct string_list *a, const struct string_list *b)
 	assert_int_equal(a->n, b->n);
 	for (size_t i = 0; i < a->n; i++)
 		assert_string_equal(a->items[i], b->items[i]);
+}
+
+static void
+same_release(const struct state_service *x, const struct state_service *y)
+{
+	const struct rollout *r = &x->rollout, *q = &y->rollout;
+
+	assert_int_equal(x->trip.on, y->trip.on);
+	assert_int_equal(x->trip.wall_ms, y->trip.wall_ms);
+	assert_int_equal(x->trip.rule, y->trip.rule);
+	assert_string_equal(x->trip.reason, y->trip.reason);
+	assert_int_equal(x->rollout_wall_ms, y->rollout_wall_ms);
+	assert_int_equal(x->step_wall_ms, y->step_wall_ms);
+	assert_memory_equal(x->trips, y->trips, sizeof(x->trips));
+	assert_int_equal(r->state, q->state);
+	assert_int_equal(r->to, q->to);
+	assert_int_equal(r->n_steps, q->n_steps);
+	for (unsigned i = 0; i < r->n_steps; i++) {
+		assert_int_equal(r->steps[i].weight_bp, q->steps[i].weight_bp);
+		assert_int_equal(r->steps[i].hold_ms, q->steps[i].hold_ms);
+	}
+	assert_int_equal(r->step, q->step);
+	assert_int_equal(r->entered, q->entered);
+	assert_int_equal(r->frozen, q->frozen);
+	assert_int_equal(r->waiting, q->waiting);
+	assert_int_equal(r->held_ms, q->held_ms);
+	assert_int_equal(q->ticked_ms, 0);
+	assert_string_equal(r->reason, q->reason);
 }
 
 static void
@@ -120,7 +174,9 @@ same(const struct state *a, const struct state *b)
 			assert_int_equal(x->pools[c].changed, y->pools[c].changed);
 			same_list(&x->pools[c].backends, &y->pools[c].backends);
 			same_list(&x->pools[c].drained, &y->pools[c].drained);
+			same_list(&x->pools[c].well, &y->pools[c].well);
 		}
+		same_release(x, y);
 	}
 }
 
@@ -183,7 +239,7 @@ comes_back(void **unused)
 	assert_string_equal(warning, "");
 	same(before, after);
 	/* a second time over the first */
-	state_find(before, "web", false)->weight_bp = 10000;
+	state_find(before, "api", false)->weight_bp = 1;
 	save(before);
 	state_free(after);
 	after = load(warning);
@@ -258,7 +314,8 @@ damage_is_noticed(void **unused)
 static void
 foreign_files_are_set_aside(void **unused)
 {
-	static const char *const texts[] = {"", "[]", "{}", "hello", "{\"teal_state\": 2}",
+	static const char *const texts[] = {"", "[]", "{}", "hello", "{\"teal_state\": 3}",
+	    "{\"teal_state\": 0}", "{\"teal_state\": 4294967297}", "{\"teal_state\": 2}",
 	    "{\"teal_state\": \"1\"}", "{\"teal_state\": 1, \"services\": []}",
 	    "{\"teal_state\": 1, \"checksum\": \"0000000000000000\", \"services\": []}",
 	    "{\"teal_state\": 1, \"checksum\": 5, \"services\": []}"};
@@ -346,7 +403,7 @@ failed_saves_change_nothing(void **unused)
 
 	(void)unused;
 	save(before);
-	state_find(before, "api", false)->weight_bp = 9999;
+	state_find(before, "api", false)->weight_bp = 1;
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	tiny = old;
 	tiny.rlim_cur = 100;
@@ -405,6 +462,400 @@ replaced_not_rewritten(void **unused)
 	state_free(state);
 }
 
+/* --- what is possible, and what is not ------------------------------------------------------- */
+
+/* Written by version 0.1: nothing of it is lost, there is no rollout and no trip. */
+static void
+version_1_migrates(void **unused)
+{
+	static const char old[] =
+	    "{\"teal_state\":1,\"checksum\":\"ab413f63f4d56f2f\",\"services\":["
+	    "{\"name\":\"api\",\"live\":\"green\",\"weight_bp\":1225,\"maintenance\":false,"
+	    "\"epoch\":41,\"split_key\":[\"fedcba9876543210\",\"0000000000000007\"],\"pools\":{"
+	    "\"blue\":{\"changed\":true,\"backends\":[\"10.0.0.1:8080\",\"unix:/run/b.sock\"],"
+	    "\"drained\":[\"10.0.0.1:8080\"]},"
+	    "\"green\":{\"changed\":false,\"backends\":[],\"drained\":[\"[::1]:81\"]}}},"
+	    "{\"name\":\"web\",\"live\":\"blue\",\"weight_bp\":0,\"maintenance\":true,\"epoch\":0,"
+	    "\"split_key\":[\"0000000000000000\",\"0000000000000000\"],\"pools\":{\"blue\":null,"
+	    "\"green\":{\"changed\":true,\"backends\":[],\"drained\":[]}}}]}";
+	struct state *before = example(), *after;
+	char warning[512], text[16384];
+
+	(void)unused;
+	write_file(old, strlen(old));
+	after = load(warning);
+	assert_non_null(after);
+	assert_string_equal(warning, "");
+	/* as the example, less what version 1 did not know */
+	for (unsigned i = 0; i < before->n_services; i++) {
+		struct state_service *s = &before->services[i];
+
+		s->rollout = (struct rollout){0};
+		s->trip = (struct state_trip){0};
+		memset(s->trips, 0, sizeof(s->trips));
+		s->rollout_wall_ms = s->step_wall_ms = 0;
+		for (int c = 0; c < N_COLORS; c++)
+			while (s->pools[c].well.n > 0)
+				free(s->pools[c].well.items[--s->pools[c].well.n]);
+	}
+	same(before, after);
+	/* and is written as version 2 */
+	save(after);
+	(void)read_whole(text, sizeof(text));
+	assert_non_null(strstr(text, "\"teal_state\": 2"));
+	state_free(after);
+	after = load(warning);
+	assert_string_equal(warning, "");
+	same(before, after);
+	state_free(after);
+	state_free(before);
+}
+
+/* What one change makes of the example's "api": refused, with this among the words, or not ("").
+ * Saving says the same as reading, and a refused save leaves the file alone. */
+static void
+try_one(const struct state *state, const char *words)
+{
+	char err[512] = "", why[256] = "";
+	json_t *services = state_services_json(state);
+	struct state *again = calloc(1, sizeof(*again));
+	int saved = state_save(directory, state, err, sizeof(err));
+	int was_read = state_services_read(again, services, 2, why, sizeof(why));
+
+	assert_non_null(services);
+	if (*words == '\0') {
+		if (saved != 0 || was_read != 0)
+			fail_msg("refused: %s %s", err, why);
+		same(state, again);
+	} else {
+		assert_int_equal(saved, -1);
+		assert_int_equal(was_read, -1);
+		if (strstr(err, words) == NULL || strstr(why, words) == NULL)
+			fail_msg("\"%s\" is not in \"%s\" or \"%s\"", words, err, why);
+		assert_non_null(strstr(err, "service api"));
+	}
+	json_decref(services);
+	state_free(again);
+}
+
+#define TRY(words, ...)                                                                            \
+	do {                                                                                       \
+		struct state *state = example();                                                   \
+		struct state_service *s = &state->services[0];                                     \
+		struct rollout *r = &s->rollout;                                                   \
+		(void)r;                                                                           \
+		__VA_ARGS__;                                                                       \
+		try_one(state, words);                                                             \
+		state_free(state);                                                                 \
+	} while (0)
+
+static void
+impossible_numbers(void **unused)
+{
+	(void)unused;
+	TRY("", s->weight_bp = 0);
+	TRY("weight", s->weight_bp = 10001, r->state = ROLLOUT_PROMOTED);
+	TRY("", s->weight_bp = 10000, r->state = ROLLOUT_PROMOTED);
+	TRY("", s->epoch = INT64_MAX);
+	TRY("time", s->rollout_wall_ms = -1);
+	TRY("", s->rollout_wall_ms = 0);
+	TRY("time", s->step_wall_ms = INT64_MAX);
+	TRY("", s->step_wall_ms = 253402300799999);
+	TRY("trips", s->trips[RULE_NONE] = 1ull << 63);
+	TRY("", s->trips[N_RULES - 1] = INT64_MAX);
+}
+
+static void
+impossible_rollouts(void **unused)
+{
+	(void)unused;
+	TRY("", r->state = ROLLOUT_PAUSED);
+	TRY("do not grow", r->steps[0].weight_bp = 0);
+	TRY("do not grow", r->steps[1].weight_bp = 1225);
+	TRY("do not grow", r->steps[1].weight_bp = 10000);
+	TRY("100 %", r->steps[2].weight_bp = 9999);
+	TRY("100 %", r->n_steps = 2);
+	TRY("hold", r->steps[1].hold_ms = -1);
+	TRY("", r->steps[1].hold_ms = 0);
+	TRY("no steps", r->n_steps = 0);
+	TRY("no steps", r->n_steps = 0, r->state = ROLLOUT_PROMOTED);
+	TRY("no steps", r->n_steps = 0, r->state = ROLLOUT_IDLE, r->step = 1);
+	TRY("", r->n_steps = 0, r->state = ROLLOUT_IDLE);
+	TRY("step it does not have", r->step = 3);
+	TRY("", r->step = 2);
+	TRY("held", r->held_ms = -1);
+	TRY("held", r->held_ms = INT64_MAX);
+}
+
+/* All 64 steps fit, and no 65th. */
+static void
+as_many_steps_as_there_may_be(void **unused)
+{
+	struct state *state = example(), *again = calloc(1, sizeof(*again));
+	struct rollout *r = &state->services[0].rollout;
+	char why[256] = "";
+	json_t *services, *steps;
+
+	(void)unused;
+	r->n_steps = STEPS_MAX + 1;
+	assert_string_equal(state_check(&state->services[0]), "its rollout has too many steps");
+	for (unsigned i = 0; i < STEPS_MAX; i++)
+		r->steps[i] = (struct step_config){1225 + i, i};
+	r->steps[STEPS_MAX - 1].weight_bp = 10000;
+	r->n_steps = STEPS_MAX;
+	r->step = STEPS_MAX - 1;
+	try_one(state, "");
+	services = state_services_json(state);
+	steps = json_object_get(json_object_get(json_array_get(services, 0), "rollout"), "steps");
+	json_array_insert_new(steps, 0, json_pack("[i, i]", 1, 1));
+	assert_int_equal(state_services_read(again, services, 2, why, sizeof(why)), -1);
+	assert_non_null(strstr(why, "rollout is malformed"));
+	json_decref(services);
+	state_free(again);
+	state_free(state);
+}
+
+/* A rollout that goes on must fit to the rest: it decides where traffic goes. */
+static void
+rollouts_that_do_not_fit(void **unused)
+{
+	(void)unused;
+	TRY("the live color", r->to = s->live);
+	TRY("the live color", r->to = s->live, r->state = ROLLOUT_PAUSED);
+	TRY("", r->to = s->live, r->state = ROLLOUT_PROMOTED);
+	TRY("above that of its rollout's step", s->weight_bp = 1226);
+	TRY("", s->weight_bp = 1226, r->step = 1);
+	TRY("above that of its rollout's step", s->weight_bp = 5001, r->step = 1,
+	    r->entered = false);
+	TRY("", s->weight_bp = 9999, r->entered = false); /* by hand, before its first step */
+	TRY("has tripped and has weight", s->trip.on = true, r->state = ROLLOUT_ROLLED_BACK);
+	TRY("after a trip", s->trip.on = true, s->weight_bp = 0);
+	TRY("", s->trip.on = true, s->weight_bp = 0, r->state = ROLLOUT_ROLLED_BACK);
+	TRY("time", s->trip.on = true, s->trip.wall_ms = -1, s->weight_bp = 0,
+	    r->state = ROLLOUT_ROLLED_BACK);
+}
+
+/* Nobody but another version may read what another version wrote. */
+static void
+other_versions_are_foreign(void **unused)
+{
+	struct state *state = example(), *after;
+	char text[16384], warning[512], *version;
+
+	(void)unused;
+	for (const char *other = "0139"; *other != '\0'; other++) {
+		save(state);
+		(void)read_whole(text, sizeof(text));
+		version = strstr(text, "\"teal_state\": 2");
+		assert_non_null(version);
+		version[strlen("\"teal_state\": ")] = *other;
+		write_file(text, strlen(text));
+		after = load(warning);
+		assert_non_null(after);
+		assert_int_equal(after->n_services, 0);
+		assert_non_null(strstr(
+		    warning, *other == '1' ? "malformed" : "another version of teal wrote it"));
+		state_free(after);
+	}
+	state_free(state);
+}
+
+/* The same service twice: which of the two is it? */
+static void
+names_are_unique(void **unused)
+{
+	struct state *state = example(), *again = calloc(1, sizeof(*again));
+	json_t *services = state_services_json(state);
+	char why[256] = "";
+
+	(void)unused;
+	json_array_append(services, json_array_get(services, 0));
+	assert_int_equal(state_services_read(again, services, 2, why, sizeof(why)), -1);
+	assert_string_equal(why, "service api is in it twice");
+	json_decref(services);
+	state_free(again);
+	state_free(state);
+}
+
+/* Texts as long as they may be, and one byte longer. */
+static void
+long_sentences(void **unused)
+{
+	static const struct {
+		const char *member;
+		size_t size;
+	} texts[] = {{"rollout", ROLLOUT_REASON_MAX}, {"trip", VERDICT_REASON_MAX}};
+	struct state *state = example();
+	char text[512], why[256];
+
+	(void)unused;
+	for (int i = 0; i < 4; i++) {
+		struct state *again = calloc(1, sizeof(*again));
+		json_t *services = state_services_json(state);
+		size_t n = texts[i / 2].size - 1 + (size_t)(i % 2);
+
+		memset(text, 'a', n);
+		text[n] = '\0';
+		json_object_set_new(
+		    json_object_get(json_array_get(services, 1), texts[i / 2].member), "reason",
+		    json_string(text));
+		assert_int_equal(
+		    state_services_read(again, services, 2, why, sizeof(why)), i % 2 ? -1 : 0);
+		json_decref(services);
+		state_free(again);
+	}
+	state_free(state);
+}
+
+/* Every word of every enum comes back. */
+static void
+every_word(void **unused)
+{
+	(void)unused;
+	for (int i = 0; i < N_ROLLOUT_STATES; i++)
+		TRY("", r->state = (enum rollout_state)i);
+	for (int i = 0; i < N_RULES; i++)
+		TRY("", s->trip.on = true, s->trip.rule = (enum rule)i, s->weight_bp = 0,
+		    r->state = ROLLOUT_ROLLED_BACK);
+}
+
+/* A sentence that was cut within a character does not make the state unwritable, nor longer. */
+static void
+cut_sentences_are_kept(void **unused)
+{
+	struct state *state = example(), *after;
+	struct rollout *r = &state->services[0].rollout;
+	char warning[512];
+
+	(void)unused;
+	memset(r->reason, 'a', sizeof(r->reason) - 1);
+	r->reason[sizeof(r->reason) - 2] = '\xc3';
+	r->reason[sizeof(r->reason) - 1] = '\0';
+	save(state);
+	after = load(warning);
+	assert_string_equal(warning, "");
+	r->reason[sizeof(r->reason) - 2] = '?';
+	same(state, after);
+	state_free(after);
+	state_free(state);
+}
+
+/* 1: these services are taken, and written again they say exactly what was read; 0: refused with a
+ * word why. */
+static unsigned
+taken_exactly(const json_t *services)
+{
+	struct state *state = calloc(1, sizeof(*state));
+	char why[256] = "";
+	unsigned taken = 0;
+
+	assert_non_null(state);
+	if (state_services_read(state, services, 2, why, sizeof(why)) == 0) {
+		json_t *again = state_services_json(state);
+
+		if (!json_equal(services, again)) {
+			char *text = json_dumps(services, JSON_COMPACT | JSON_ENCODE_ANY);
+
+			fail_msg("taken, but as something else: %s", text);
+		}
+		json_decref(again);
+		taken = 1;
+	} else {
+		assert_string_not_equal(why, "");
+	}
+	state_free(state);
+	return taken;
+}
+
+/* Members of another type, of another range, missing, and one too many. */
+static void
+members_of_other_types(void **unused)
+{
+	static const char *const paths[][2] = {{"rollout", "state"}, {"rollout", "to"},
+	    {"rollout", "steps"}, {"rollout", "step"}, {"rollout", "entered"},
+	    {"rollout", "frozen"}, {"rollout", "waiting"}, {"rollout", "held_ms"},
+	    {"rollout", "reason"}, {"rollout", "since_ms"}, {"rollout", "step_since_ms"},
+	    {"trip", "time_ms"}, {"trip", "rule"}, {"trip", "reason"}, {"trips", "p95"},
+	    {"trips", ""}, {"pools", "blue"}, {NULL, "split_key"}, {NULL, "weight_bp"},
+	    {NULL, "epoch"}, {NULL, "name"}, {NULL, "live"}, {NULL, "maintenance"}, {NULL, "trip"},
+	    {NULL, "rollout"}, {NULL, "trips"}, {NULL, "pools"}};
+	static const char *const values[] = {"\"x\"", "1.5", "[]", "{}", "-1", "4294967296",
+	    "9223372036854775807", "-9223372036854775808", "null", "true",
+	    "[[1225, 1, 1], [10000, 1]]", "[[4294967297, 1], [10000, 1]]", "[1225]", "\"Green\"",
+	    "\"idle \"", "too long", "removed", "one more"};
+	enum {
+		N_PATHS = sizeof(paths) / sizeof(paths[0]),
+		N_VALUES = sizeof(values) / sizeof(values[0])
+	};
+	struct state *good = example();
+	unsigned taken = 0;
+	char longest[513];
+
+	(void)unused;
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	for (size_t i = 0; i < (size_t)N_PATHS * N_VALUES; i++) {
+		const char *const *path = paths[i / N_VALUES], *value = values[i % N_VALUES];
+		json_t *services = state_services_json(good), *at = json_array_get(services, 1);
+
+		if (path[0] != NULL)
+			at = json_object_get(at, path[0]);
+		if (strcmp(value, "removed") == 0)
+			assert_int_equal(json_object_del(at, path[1]), 0);
+		else if (strcmp(value, "one more") == 0)
+			assert_int_equal(json_object_set_new(at, "more", json_true()), 0);
+		else if (strcmp(value, "too long") == 0)
+			assert_int_equal(json_object_set_new(at, path[1], json_string(longest)), 0);
+		else
+			assert_int_equal(json_object_set_new(
+					     at, path[1], json_loads(value, JSON_DECODE_ANY, NULL)),
+			    0);
+		taken += taken_exactly(services);
+		json_decref(services);
+	}
+	/* names and reasons may be other ones, times later, counters higher, bools true */
+	assert_in_range(taken, 10, 40);
+	state_free(good);
+}
+
+/* The checksum would hide what is behind it: the services alone, every byte replaced, removed and
+ * doubled, and the text cut after it. */
+static void
+no_half_state(void **unused)
+{
+	static const char bytes[] =
+	    "09-.1eaztn \"\\{}[]:,/\xc3"; /* the NUL is one of them: it cuts */
+	struct state *before = example();
+	json_t *services = state_services_json(before);
+	char *good = json_dumps(services, JSON_COMPACT), *bad;
+	size_t n = strlen(good), taken = 0, parsed = 0;
+
+	(void)unused;
+	bad = malloc(n + 2);
+	assert_non_null(bad);
+	for (size_t i = 0; i < n; i++)
+		for (size_t b = 0; b < sizeof(bytes) + 2; b++) {
+			/* the last two: removed, doubled */
+			size_t keep = b < sizeof(bytes) ? 1 : 2 * (b - sizeof(bytes));
+			json_t *read;
+
+			memcpy(bad, good, i);
+			memset(bad + i, b < sizeof(bytes) ? bytes[b] : good[i], keep);
+			memcpy(bad + i + keep, good + i + 1, n - i);
+			if ((read = json_loads(bad, JSON_REJECT_DUPLICATES, NULL)) == NULL)
+				continue;
+			parsed++;
+			taken += taken_exactly(read);
+			json_decref(read);
+		}
+	assert_true(parsed > 4 * n); /* most of it was seen by more than the JSON parser */
+	assert_in_range(taken, n / 10, parsed / 2);
+	free(bad);
+	free(good);
+	json_decref(services);
+	state_free(before);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -422,6 +873,18 @@ main(void)
 	    TEST(failed_saves_change_nothing),
 	    TEST(bytes_that_are_no_text),
 	    TEST(replaced_not_rewritten),
+	    TEST(version_1_migrates),
+	    TEST(impossible_numbers),
+	    TEST(impossible_rollouts),
+	    TEST(as_many_steps_as_there_may_be),
+	    TEST(rollouts_that_do_not_fit),
+	    TEST(other_versions_are_foreign),
+	    TEST(names_are_unique),
+	    TEST(long_sentences),
+	    TEST(every_word),
+	    TEST(cut_sentences_are_kept),
+	    TEST(members_of_other_types),
+	    TEST(no_half_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

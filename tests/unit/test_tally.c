@@ -365,6 +365,193 @@ readers_beside_writers(void **state)
 	tally_free(t);
 }
 
+/* --- generations and the guard's look --------------------------------------------- */
+
+static void
+add_of(struct tally *t, unsigned w, uint32_t generation, int64_t now_ms, bool failure)
+{
+	const struct tally_sample s = {.now_ms = now_ms,
+	    .head_us = 1000,
+	    .status = 200,
+	    .failure = failure,
+	    .generation = generation};
+
+	tally_add(t, w, &s);
+}
+
+static struct tally_look
+look(const struct tally *t, int64_t now_ms, int64_t slow_us)
+{
+	struct tally_look l;
+
+	tally_look(t, now_ms, 30000, slow_us, &l);
+	return l;
+}
+
+static void
+restart_empties_windows(void **state)
+{
+	struct tally *t = tally_new(2);
+
+	(void)state;
+	assert_int_equal(tally_generation(t), 0);
+	for (unsigned i = 0; i < 10; i++)
+		add_of(t, i % 2, 0, HOUR + i * 1000, true);
+	assert_int_equal(sum(t, HOUR + 10000, 30000).window_failures, 10);
+	tally_restart(t, HOUR + 10000);
+	assert_int_equal(tally_generation(t), 1);
+	struct tally_sum s = sum(t, HOUR + 10000, 30000);
+	assert_int_equal(s.window_requests, 0);
+	assert_int_equal(s.requests, 10);
+	assert_int_equal(s.failures, 10);
+	assert_int_equal(look(t, HOUR + 10000, 0).requests, 0);
+	/* what began before counts in the life only, in a cell that was emptied and in one that was not */
+	add_of(t, 0, 1, HOUR + 10000, false);
+	add_of(t, 0, 0, HOUR + 10001, true);
+	add_of(t, 1, 0, HOUR + 10002, true);
+	s = sum(t, HOUR + 11000, 30000);
+	assert_int_equal(s.window_requests, 1);
+	assert_int_equal(s.window_failures, 0);
+	assert_int_equal(s.requests, 13);
+	assert_int_equal(s.failures, 12);
+	assert_int_equal(tally_requests(t), 13);
+	add_of(t, 1, 1, HOUR + 11000, true);
+	assert_int_equal(look(t, HOUR + 11000, 0).requests, 2);
+	assert_int_equal(look(t, HOUR + 11000, 0).failures, 1);
+	/* in the very second, and again */
+	tally_restart(t, HOUR + 11000);
+	tally_restart(t, HOUR + 11000);
+	add_of(t, 0, 2, HOUR + 11000, true);
+	add_of(t, 1, 3, HOUR + 11000, false);
+	assert_int_equal(look(t, HOUR + 11000, 0).requests, 1);
+	assert_int_equal(look(t, HOUR + 11000, 0).failures, 0);
+	tally_free(t);
+}
+
+static void
+rps_begins_at_the_restart(void **state)
+{
+	struct tally *t = tally_new(1);
+
+	(void)state;
+	for (int64_t ms = 0; ms < 30000; ms += 100)
+		add_of(t, 0, 0, HOUR + ms, false);
+	tally_restart(t, HOUR + 30000);
+	for (int64_t ms = 30000; ms < 34000; ms += 100)
+		add_of(t, 0, 1, HOUR + ms, false);
+	assert_about(sum(t, HOUR + 34000, 30000).rps, 10, 0.01);
+	for (int64_t ms = 34000; ms < 94000; ms += 100)
+		add_of(t, 0, 1, HOUR + ms, false);
+	assert_about(sum(t, HOUR + 94000, 30000).rps, 10, 0.04);
+	tally_free(t);
+}
+
+static void
+look_is_the_sum(void **state)
+{
+	struct tally *t = tally_new(3);
+	struct random r;
+
+	(void)state;
+	random_seed(&r, 11);
+	for (unsigned i = 0; i < 20000; i++) {
+		int64_t now = HOUR + i * 3, us = (int64_t)(random_next(&r) % 3000000);
+
+		add(t, i % 3, now, i % 50 == 0 ? -1 : us, 200, i % 17 == 0);
+		if (i % 100 != 0)
+			continue;
+		struct tally_sum s = sum(t, now, 30000);
+		struct tally_look l = look(t, now, 1000000);
+		assert_int_equal(l.requests, s.window_requests);
+		assert_int_equal(l.failures, s.window_failures);
+		assert_about(l.p95_ms, s.p95_ms, 1e-9);
+		assert_true(l.slow <= l.requests);
+	}
+	/* two thirds are slower; a bucket's width may be missed, nothing is made up */
+	struct tally_look l = look(t, HOUR + 60000, 1000000);
+	double slow = (double)l.slow / (double)l.requests / 0.98;
+	assert_true(slow <= 0.68 && slow >= 0.62);
+	tally_free(t);
+}
+
+static void
+nobody_is_slow_by_a_bucket(void **state)
+{
+	struct tally *t = tally_new(1);
+
+	(void)state;
+	for (int64_t us = 900000; us <= 1000000; us += 1000)
+		add(t, 0, HOUR, us, 200, false);
+	assert_int_equal(look(t, HOUR, 1000000).slow, 0);
+	add(t, 0, HOUR, 1125000, 200, false);
+	add(t, 0, HOUR, INT64_MAX, 200, false);
+	assert_int_equal(look(t, HOUR, 1000000).slow, 2);
+	assert_int_equal(look(t, HOUR, 0).slow, 0);
+	/* a limit on the border of a bucket counts the bucket */
+	add(t, 0, HOUR + 100000, 800, 200, false);
+	add(t, 0, HOUR + 100000, 799, 200, false);
+	assert_int_equal(look(t, HOUR + 100000, 800).slow, 1);
+	assert_int_equal(look(t, HOUR + 100000, 1).slow, 2);
+	tally_free(t);
+}
+
+static void
+overdue_is_of_its_generation(void **state)
+{
+	struct tally *t = tally_new(3);
+
+	(void)state;
+	tally_overdue(t, 0, 2);
+	tally_overdue(t, 2, 3);
+	assert_int_equal(look(t, HOUR, 1000).overdue, 5);
+	assert_int_equal(look(t, HOUR, 0).overdue, 0);
+	tally_overdue(t, 0, 1);
+	assert_int_equal(look(t, HOUR, 1000).overdue, 4);
+	/* until a worker has counted anew it has said nothing */
+	tally_restart(t, HOUR);
+	assert_int_equal(look(t, HOUR, 1000).overdue, 0);
+	tally_overdue(t, 1, UINT32_MAX);
+	assert_int_equal(look(t, HOUR, 1000).overdue, UINT32_MAX);
+	tally_free(t);
+}
+
+static void *
+write_generations(void *arg)
+{
+	struct writer *me = arg;
+
+	for (unsigned i = 0; i < WRITES; i++)
+		add_of(me->tally, me->w, tally_generation(me->tally), HOUR + i / 100, true);
+	return NULL;
+}
+
+/* All in two minutes of one window: after the last restart no more can be seen than was written since. */
+static void
+restarts_beside_writers(void **state)
+{
+	struct tally *t = tally_new(2);
+	struct writer writers[2] = {{.tally = t, .w = 0}, {.tally = t, .w = 1}};
+	uint64_t written = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(
+		    pthread_create(&writers[i].thread, NULL, write_generations, &writers[i]), 0);
+	do {
+		uint64_t before = tally_requests(t);
+
+		tally_restart(t, HOUR);
+		struct tally_look l = look(t, HOUR, 1000);
+		written = tally_requests(t);
+		/* each writer may be in the middle of one */
+		assert_true(l.requests <= written - before + 2);
+	} while (written < 2 * WRITES);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(writers[i].thread, NULL), 0);
+	assert_int_equal(sum(t, HOUR, 60000).failures, 2 * WRITES);
+	tally_free(t);
+}
+
 int
 main(void)
 {
@@ -380,6 +567,12 @@ main(void)
 	    cmocka_unit_test(histogram_of_life),
 	    cmocka_unit_test(histogram_grows_with_bounds),
 	    cmocka_unit_test(readers_beside_writers),
+	    cmocka_unit_test(restart_empties_windows),
+	    cmocka_unit_test(rps_begins_at_the_restart),
+	    cmocka_unit_test(look_is_the_sum),
+	    cmocka_unit_test(nobody_is_slow_by_a_bucket),
+	    cmocka_unit_test(overdue_is_of_its_generation),
+	    cmocka_unit_test(restarts_beside_writers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,15 @@ static const struct command table[] = {
 	.max_words = ARGS_WORDS_MAX,
 	.takes = TAKES_CHANGE},
     {.name = "backend drain", .arguments = "...", .min_words = 2, .max_words = ARGS_WORDS_MAX},
+    {.name = "rollout start",
+	.arguments = "[SERVICE]",
+	.max_words = 1,
+	.takes = TAKES_CHANGE | TAKES_WAIT | TAKES_PLAN},
+    {.name = "rollout promote", .max_words = 1, .takes = TAKES_CHANGE | TAKES_WAIT | TAKES_FULL},
+    {.name = "deploy",
+	.arguments = "[SERVICE] --backends A,B",
+	.max_words = 1,
+	.takes = TAKES_CHANGE | TAKES_WAIT | TAKES_PLAN | TAKES_BACKENDS},
 };
 
 static struct args args;
@@ -32,7 +41,7 @@ static char err[512];
 static int
 parse(const char *line)
 {
-	static char copy[8192];
+	static char copy[16384];
 	static char *argv[ARGS_WORDS_MAX + 16];
 	char *rest = copy;
 	int argc = 0;
@@ -42,7 +51,9 @@ parse(const char *line)
 		if (*argv[argc] != '\0')
 			argc++;
 	err[0] = '\0';
-	return args_parse(&args, table, 4, argc, argv, err, sizeof(err));
+	args_fini(&args);
+	return args_parse(
+	    &args, table, sizeof(table) / sizeof(table[0]), argc, argv, err, sizeof(err));
 }
 
 static void
@@ -111,6 +122,64 @@ wrong_usage(void **state)
 	refused("weight 5 --if-epoch x", "whole number");
 	refused("weight 5 --if-epoch=-1", "whole number");
 	refused("weight 5 --if-epoch 1234567890123456789", "whole number");
+}
+
+/* What a rollout takes, and that nothing else takes it. */
+static void
+rollouts(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("rollout start api --to green --steps 12.5:90s,100:10m --rearm "
+			       "--wait --timeout 2h"),
+	    0);
+	assert_ptr_equal(args.command, &table[4]);
+	assert_true(args.has_to && args.to == GREEN && args.rearm && args.wait && !args.full);
+	assert_int_equal(args.n_steps, 2);
+	assert_int_equal(args.steps[0].weight_bp, 1250);
+	assert_int_equal(args.steps[0].hold_ms, 90000);
+	assert_int_equal(args.timeout_ms, 7200000);
+	assert_int_equal(
+	    parse("rollout start --to blue --to green --steps 100:1s --steps 100:2s"), 0);
+	assert_int_equal(args.to, GREEN);
+	assert_int_equal(args.steps[0].hold_ms, 2000);
+	assert_int_equal(parse("rollout promote --full"), 0);
+	assert_true(args.full);
+	refused("rollout", "rollout takes one of: start, promote");
+	refused("rollout start --full", "rollout start does not take --full");
+	refused("rollout promote --rearm", "does not take --rearm");
+	refused("weight 5 --wait", "weight does not take --wait");
+	refused("status --backends a:1", "does not take --backends");
+	refused("rollout start --timeout 5s", "--timeout needs --wait");
+	refused("rollout start --wait --timeout 5", "--timeout takes a duration like");
+	refused("rollout start --wait --timeout 0s", "--timeout takes a duration like");
+	refused("rollout start --to teal", "--to takes blue or green, not \"teal\"");
+	refused("rollout start --steps 25:5m", "--steps must end at weight 100");
+	refused("rollout start --steps", "--steps needs an argument");
+}
+
+static void
+deploys(void **state)
+{
+	static char line[ARGS_BACKENDS_MAX * 8 + 64];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(parse("deploy --backends a:1,unix:/b --backends [::1]:2 --timeout 5m"), 0);
+	assert_int_equal(args.n_backends, 3);
+	assert_string_equal(args.backends[0], "a:1");
+	assert_string_equal(args.backends[1], "unix:/b");
+	assert_string_equal(args.backends[2], "[::1]:2");
+	refused("deploy", "deploy needs --backends ADDRESS,ADDRESS");
+	refused("deploy --backends a:1,", "--backends: \"\": ");
+	refused("deploy --backends a:1,a:2,a:1", "--backends: a:1 is there twice");
+	refused("deploy --backends a:99999", "--backends: \"a:99999\": ");
+	n = (size_t)snprintf(line, sizeof(line), "deploy --backends b:1");
+	for (int i = 1; i < ARGS_BACKENDS_MAX; i++)
+		n += (size_t)snprintf(line + n, sizeof(line) - n, ",a:%d", i);
+	assert_int_equal(parse(line), 0);
+	assert_int_equal(args.n_backends, ARGS_BACKENDS_MAX);
+	(void)snprintf(line + n, sizeof(line) - n, ",c:1");
+	refused(line, "more than 1000");
 }
 
 static void
@@ -189,11 +258,16 @@ main(void)
 	    cmocka_unit_test(options_anywhere),
 	    cmocka_unit_test(two_words),
 	    cmocka_unit_test(wrong_usage),
+	    cmocka_unit_test(rollouts),
+	    cmocka_unit_test(deploys),
 	    cmocka_unit_test(help_needs_nothing),
 	    cmocka_unit_test(too_many_words),
 	    cmocka_unit_test(targets),
 	    cmocka_unit_test(bad_targets),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	args_fini(&args);
+	return failed;
 }

@@ -118,7 +118,7 @@ explains(const char *path, const char *what)
 	struct response r;
 	char err[1024] = "";
 
-	assert_int_equal(client_ask(path, "GET", "/", NULL, &r, err, sizeof(err)), -1);
+	assert_int_equal(client_ask(path, "GET", "/", NULL, 5000, &r, err, sizeof(err)), -1);
 	if (strstr(err, what) == NULL)
 		fail_msg("\"%s\" is not in \"%s\"", what, err);
 }

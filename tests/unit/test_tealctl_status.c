@@ -6,7 +6,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "proxy/tealctl/status.c" /* no part of the library the tests link */
+/* no part of the library the tests link */
+#include "proxy/tealctl/rollout_view.c"
+#include "proxy/tealctl/status.c"
+#include "proxy/tealctl/text.c"
 
 static const char service_text[] =
     "{\"name\": \"api\", \"epoch\": 7, \"live\": \"blue\", \"candidate\": \"green\","
@@ -155,7 +158,7 @@ color_only_where_wanted(void **state)
 
 	(void)state;
 	render(service, &look);
-	shows("\033[31mdown\033[0m");
+	shows("\033[31mdown    \033[0m");
 	shows("\033[31m   0.12 %\033[0m");
 	look.color = false;
 	render(service, &look);
@@ -193,8 +196,8 @@ missing_members(void **state)
 	static const char *const texts[] = {"{}", "{\"services\": []}",
 	    "{\"services\": [{}, 5, null]}", "{\"colors\": 5, \"rollout\": []}",
 	    "{\"colors\": {\"blue\": {\"backends\": [null, 1]}}}"};
-	static struct history history;
-	const struct look look = {.utf8 = true, .history = &history};
+	static struct trail trail;
+	const struct look look = {.utf8 = true, .trail = &trail};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -202,7 +205,7 @@ missing_members(void **state)
 
 		assert_non_null(json);
 		services = status_services(json);
-		history_add(&history, services);
+		trail_add(&trail, services);
 		json_decref(services);
 		render(json, &look);
 		json_decref(json);
@@ -210,10 +213,10 @@ missing_members(void **state)
 }
 
 static void
-history_and_sparks(void **state)
+sparks(void **state)
 {
-	static struct history history;
-	struct look look = {.utf8 = true, .history = &history};
+	static struct trail trail;
+	struct look look = {.utf8 = true, .trail = &trail};
 	json_t *services = status_services(service);
 	json_t *blue = json_object_get(json_object_get(service, "colors"), "blue");
 	const double *points;
@@ -222,42 +225,268 @@ history_and_sparks(void **state)
 	(void)state;
 	for (int i = 1; i <= 8; i++) {
 		json_object_set_new(blue, "p95_ms", json_integer(i * 10));
-		history_add(&history, services);
+		trail_add(&trail, services);
 	}
 	render(service, &look);
-	shows("  p95 blue  ▁▂▃▄▅▆▇█ 80 ms\n");
-	shows("  p95 green          -\n");
-	shows("  [####------------------------------------] 12.25 % to green\n");
+	shows("  p95 blue     80 ms  ▁▂▃▄▅▆▇█\n");
+	shows("  p95 green        -          \n");
 	look.utf8 = false;
 	render(service, &look);
-	shows("  p95 blue  _.-~=+*# 80 ms\n");
-	for (int i = 0; i < HISTORY_POINTS; i++) {
+	shows("  p95 blue     80 ms  _.-~=+*#\n");
+	look.width = 25; /* the newest are kept */
+	render(service, &look);
+	shows("  p95 blue     80 ms  +*#\n");
+	for (int i = 0; i < TRAIL_POINTS; i++) {
 		json_object_set_new(blue, "p95_ms", json_integer(i + 1));
-		history_add(&history, services);
+		trail_add(&trail, services);
 	}
-	points = history_of(&history, "api", BLUE, &n);
+	points = trail_of(&trail, "api", BLUE, &n);
 	assert_non_null(points);
-	assert_int_equal(n, HISTORY_POINTS);
-	assert_true(points[0] == 1 && points[HISTORY_POINTS - 1] == HISTORY_POINTS);
-	assert_null(history_of(&history, "other", BLUE, &n));
+	assert_int_equal(n, TRAIL_POINTS);
+	assert_true(points[0] == 1 && points[TRAIL_POINTS - 1] == TRAIL_POINTS);
+	assert_null(trail_of(&trail, "other", BLUE, &n));
 	json_decref(services);
 }
 
 static void
 more_services_than_places(void **state)
 {
-	static struct history history;
+	static struct trail trail;
 	char name[16];
 
 	(void)state;
-	for (int i = 0; i < HISTORY_SERVICES + 5; i++) {
+	for (int i = 0; i < TRAIL_SERVICES + 5; i++) {
 		json_t *services =
 		    json_pack("[{s:s}]", "name", (snprintf(name, sizeof(name), "s%d", i), name));
 
-		history_add(&history, services);
+		trail_add(&trail, services);
 		json_decref(services);
 	}
-	assert_int_equal(history.n_services, HISTORY_SERVICES);
+	assert_int_equal(trail.n_services, TRAIL_SERVICES);
+}
+
+/* --- rollouts --------------------------------------------------------------------------------- */
+
+static void
+set_rollout(const char *text)
+{
+	json_t *rollout = json_loads(text, 0, NULL);
+
+	assert_non_null(rollout);
+	json_object_set_new(service, "rollout", rollout);
+}
+
+#define STEPS                                                                                      \
+	"\"to\": \"green\", \"steps\": [{\"weight\": 25, \"hold\": \"5m\", \"hold_ms\": 300000},"  \
+	" {\"weight\": 50, \"hold\": \"5m\", \"hold_ms\": 300000},"                                \
+	" {\"weight\": 100, \"hold\": \"10m\", \"hold_ms\": 600000}]"
+
+static void
+stepping(void **state)
+{
+	const struct look look = {.utf8 = true};
+
+	(void)state;
+	set_rollout("{\"state\": \"stepping\", \"step\": 2, \"entered\": true, \"held_ms\": 108000,"
+		    "\"left_ms\": 792000, \"reason\": \"\", \"verdict\": \"pass\", \"judgement\": "
+		    "{\"word\": \"pass\","
+		    "\"reason\": \"green failed 0 of 210\"}, " STEPS "}");
+	render(service, &look);
+	/* 300 + 108 of 1200 s */
+	shows(
+	    "  rollout to green: step 2/3, 50 % for 5m, 1m 48s held\n"
+	    "    [#############...........................]  25 % for 5m, >50 % for 5m, 100 % for "
+	    "10m   13m 12s left\n"
+	    "    verdict pass: green failed 0 of 210\n");
+	set_rollout(
+	    "{\"state\": \"stepping\", \"step\": 1, \"entered\": false, \"gate\": true, " STEPS
+	    "}");
+	render(service, &look);
+	shows("step 1/3, 25 % for 5m, its gate is asked\n    "
+	      "[........................................]");
+}
+
+static void
+obstacles(void **state)
+{
+	const struct look look = {.utf8 = true};
+
+	(void)state;
+	set_rollout(
+	    "{\"state\": \"paused\", \"step\": 1, \"entered\": true, \"reason\": \"lunch\", " STEPS
+	    "}");
+	render(service, &look);
+	shows("    PAUSED: lunch\n    go on: tealctl rollout resume api   go back: tealctl rollout "
+	      "abort "
+	      "api\n");
+	set_rollout(
+	    "{\"state\": \"stepping\", \"step\": 1, \"entered\": true, \"waiting\": true, " STEPS
+	    "}");
+	render(service, &look);
+	shows("    WAITING for promote\n    go on: tealctl rollout promote api");
+	set_rollout("{\"state\": \"stepping\", \"step\": 1, \"entered\": true, \"frozen\": true,"
+		    "\"reason\": \"blue is down\", " STEPS "}");
+	render(service, &look);
+	shows("    FROZEN: blue is down\n");
+}
+
+static void
+tripped(void **state)
+{
+	/* 2026-11-21 06:02:03 */
+	const struct look look = {.utf8 = true, .now_ms = 1795240923000};
+	char *first;
+
+	(void)state;
+	json_object_set_new(service, "tripped", json_true());
+	json_object_set_new(service, "trip",
+	    json_pack("{s:s, s:s, s:s, s:s}", "time", "2026-11-21T06:00:00Z", "rule", "p95",
+		"reason", "green is slow", "color", "green"));
+	set_rollout("{\"state\": \"rolled_back\", \"since\": \"2026-11-21T06:00:00Z\","
+		    "\"reason\": \"green is slow\", " STEPS "}");
+	render(service, &look);
+	shows("  TRIPPED 2m 3s ago by p95: green is slow\n"
+	      "    green gets nothing until \"tealctl rearm api\"; \"tealctl why api\" shows the "
+	      "evidence\n"
+	      "  rollout of green rolled back 2m 3s ago\n");
+	first = strstr(screen, "green is slow");
+	assert_null(strstr(first + 1, "green is slow")); /* once */
+}
+
+static void
+probes(void **state)
+{
+	const struct look look = {.utf8 = true};
+	json_t *backends = json_loads(
+	    "[{\"address\": \"a:1\", \"state\": \"up\", \"version\": \"2.1\", \"probes\": {"
+	    "  \"startup\": {\"well\": true, \"saw\": \"200\"},"
+	    "  \"liveness\": {\"well\": true, \"saw\": \"200 ok\"}}},"
+	    " {\"address\": \"a:2\", \"state\": \"down\", \"ejected\": true, \"probes\": {"
+	    "  \"startup\": {\"well\": null, \"saw\": \"\"},"
+	    "  \"readiness\": {\"well\": false, \"saw\": \"503 \\u001b[2J\", \"failed\": 4}}},"
+	    " {\"address\": \"a:3\", \"state\": \"down\", \"reason\": \"not ready: 503\", "
+	    "\"probes\": {"
+	    "  \"readiness\": {\"well\": false, \"saw\": \"503\", \"failed\": 4}}}]",
+	    0, NULL);
+
+	(void)state;
+	assert_non_null(backends);
+	json_object_set_new(
+	    json_object_get(json_object_get(service, "colors"), "green"), "backends", backends);
+	render(service, &look);
+	shows("a:1             up           0 in flight  version 2.1  liveness: 200 ok\n");
+	shows("a:2             down         0 in flight  EJECTED  startup undecided: no answer yet"
+	      "  readiness FAILS (4 x): 503 ?[2J\n");
+	shows("in flight  not ready: 503  readiness FAILS (4 x)\n"); /* said once */
+}
+
+static void
+the_line_of_wait(void **state)
+{
+	const struct look look = {.utf8 = true};
+	char *out = NULL;
+	size_t n;
+	FILE *f = open_memstream(&out, &n);
+
+	(void)state;
+	assert_non_null(f);
+	set_rollout("{\"state\": \"stepping\", \"step\": 2, \"entered\": true, \"held_ms\": 108000,"
+		    "\"left_ms\": 792000, " STEPS "}");
+	rollout_line(f, service, &look);
+	fclose(f);
+	assert_string_equal(out,
+	    "api step 2/3 12.25 % [######..............] 13m 12s left   "
+	    "green 100.0 req/s, 0.12 % failed   blue 812.3 req/s, 0.00 % failed");
+	free(out);
+}
+
+static void
+one_line(void **state)
+{
+	char *out = NULL;
+	size_t n;
+	FILE *f = open_memstream(&out, &n);
+
+	(void)state;
+	assert_non_null(f);
+	set_rollout("{\"state\": \"paused\", \"step\": 2, " STEPS "}");
+	json_object_set_new(service, "tripped", json_true());
+	status_line(f, service);
+	fclose(f);
+	assert_string_equal(out,
+	    "api: live blue, green at 12.25 %, epoch 7, rollout paused at step 2/3, tripped\n");
+	free(out);
+}
+
+/* --- text ------------------------------------------------------------------------------------- */
+
+static void
+cell_is(const char *text, unsigned width, const char *want)
+{
+	char *out = NULL;
+	size_t n;
+	FILE *f = open_memstream(&out, &n);
+
+	assert_non_null(f);
+	put_cell(f, text, width);
+	fclose(f);
+	assert_string_equal(out, want);
+	free(out);
+}
+
+static void
+cells(void **state)
+{
+	(void)state;
+	cell_is("abc", 5, "abc  ");
+	cell_is("abcdef", 5, "abcde");
+	cell_is("\xc3\xa4\xc3\xb6", 3, "\xc3\xa4\xc3\xb6 ");
+	cell_is("\xc3\xa4\xc3\xb6", 1, "\xc3\xa4");
+	/* what turns the direction of writing (U+202E, U+2066), C1, a cut character */
+	cell_is("a\xe2\x80\xae"
+		"b\xe2\x81\xa6\xc2\x85\xff\xc3",
+	    6, "a?b???");
+	assert_int_equal(text_columns("a\xe2\x80\xae\xf0\x9f\x98\x80"), 3);
+	text_utf8 = false;
+	cell_is("\xc3\xa4-\xf0\x9f\x98\x80", 3, "?-?");
+	text_utf8 = true;
+}
+
+static void
+bars(void **state)
+{
+	static const struct {
+		double part;
+		const char *want;
+	} cases[] = {{0, "[..........]"}, {0.09, "[..........]"}, {0.1, "[#.........]"},
+	    {0.3, "[###.......]"}, {0.999, "[#########.]"}, {1, "[##########]"},
+	    {7, "[##########]"}, {-1, "[..........]"}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *out = NULL;
+		size_t n;
+		FILE *f = open_memstream(&out, &n);
+
+		assert_non_null(f);
+		put_bar(f, cases[i].part, 10);
+		fclose(f);
+		assert_string_equal(out, cases[i].want);
+		free(out);
+	}
+}
+
+static void
+times(void **state)
+{
+	(void)state;
+	assert_int_equal(time_parse("1970-01-01T00:00:01Z"), 1000);
+	assert_int_equal(time_parse("1970-01-01T00:00:01.25Z"), 1250);
+	assert_int_equal(time_parse("2026-11-21T06:00:00Z"), 1795240800000);
+	assert_int_equal(time_parse("2026-11-21T06:00:00"), -1);
+	assert_int_equal(time_parse("2026-11-21T06:00:00+01:00"), -1);
+	assert_int_equal(time_parse("yesterday"), -1);
+	assert_int_equal(time_parse(""), -1);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -273,8 +502,17 @@ main(void)
 	    TEST(color_only_where_wanted),
 	    TEST(nothing_reaches_the_terminal),
 	    TEST(missing_members),
-	    TEST(history_and_sparks),
+	    TEST(sparks),
 	    TEST(more_services_than_places),
+	    TEST(stepping),
+	    TEST(obstacles),
+	    TEST(tripped),
+	    TEST(probes),
+	    TEST(the_line_of_wait),
+	    TEST(one_line),
+	    TEST(cells),
+	    TEST(bars),
+	    TEST(times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
