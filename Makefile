@@ -11,6 +11,7 @@
 #   make check-layers   config <- health <- balancer <- proxy, proved by nm and by the includes
 #   make SAN=address,undefined test     the same under sanitizers (or SAN=thread)
 #   make bench-memory   memory per idle TLS connection
+#   make bench-probes   what probing 1,000 backends costs
 #   make deps       install what building needs (test-deps: what testing needs, bench-deps: what benches need)
 #   make install    DESTDIR=, PREFIX=/usr
 #   make clean
@@ -60,7 +61,7 @@ TESTS      := $(TEST_SRC:%.c=$(O)/%)
 MICRO      := $(patsubst %.c,$(O)/%,$(wildcard bench/micro/*.c))
 ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c)
 
-.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench-memory bench-micro simulate install clean
+.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench-memory bench-probes bench-micro simulate install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -133,6 +134,8 @@ format:
 
 bench-memory: $(O)/teal
 	/usr/bin/python3 bench/memory.py $(O)/teal
+bench-probes: $(O)/teal
+	/usr/bin/python3 bench/probes.py $(O)/teal
 bench-micro: $(MICRO)
 	@for b in $^; do $$b || exit 1; done
 simulate: $(O)/tests/unit/test_simulation

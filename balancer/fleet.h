@@ -87,6 +87,7 @@ struct service_state {
 	_Atomic uint64_t
 	    weight_base[N_COLORS]; /* requests each color had seen when the weight was last set */
 	_Atomic int64_t wealth[N_RATIOS]; /* logarithms of the test martingale, fixed point */
+	uint32_t stakes[N_RATIOS];        /* control's: how often each was given a new stake */
 	struct rescue_budget rescued;     /* rescues of the last minute */
 	_Atomic uint64_t rescues_ok, rescues_failed; /* by what the client got */
 	_Atomic uint64_t rescues_refused;            /* the budget was used up */

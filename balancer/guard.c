@@ -24,8 +24,10 @@ guard_weight(struct service_state *s, bool begins, uint32_t new_bp, int64_t now_
 	if (new_bp != 0 && begins) {
 		for (unsigned c = 0; c < N_COLORS; c++)
 			tally_restart(s->tally[c], now_ms);
-		for (unsigned i = 0; i < N_RATIOS; i++)
-			SET(&s->wealth[i], 0);
+		for (unsigned i = 0; i < N_RATIOS; i++) {
+			SET(&s->wealth[i], (int64_t)llround(MARTINGALE_START * LOG_ONE));
+			s->stakes[i] = 0;
+		}
 	}
 	for (unsigned c = 0; c < N_COLORS; c++)
 		SET(&s->weight_base[c], tally_requests(s->tally[c]));
@@ -70,6 +72,20 @@ learn(struct service_state *s, uint32_t course, bool candidate_failed)
 	for (unsigned i = 0; i < N_RATIOS; i++)
 		(void)atomic_fetch_add_explicit(
 		    &s->wealth[i], (int64_t)llround(steps[i] * LOG_ONE), memory_order_relaxed);
+}
+
+void
+guard_restake(struct service_state *s)
+{
+	for (unsigned i = 0; i < N_RATIOS; i++) {
+		double old = (double)GET(&s->wealth[i]) / LOG_ONE;
+		double now = martingale_restake(old, &s->stakes[i]);
+
+		/* added, not stored: a worker may learn something at this moment */
+		if (now > old)
+			(void)atomic_fetch_add_explicit(&s->wealth[i],
+			    (int64_t)llround((now - old) * LOG_ONE), memory_order_relaxed);
+	}
 }
 
 static double

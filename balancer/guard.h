@@ -12,8 +12,11 @@
 #include "balancer/verdict.h"
 
 /* Control: the weight goes from `old` to `new_bp` (before the course is stored).  From 0, or after a change of the live
- * color, the count begins anew: windows of both colors are empty, the wealth is 1.  To 0: nobody is guarded. */
+ * color, the count begins anew: windows of both colors are empty, the wealth is that of the first stakes.  To 0: nobody is guarded. */
 void guard_weight(struct service_state *, bool begins, uint32_t new_bp, int64_t now_ms);
+
+/* Control's tick: bets that have lost nearly all are given a new stake, see martingale_restake(). */
+void guard_restake(struct service_state *);
 
 /* Something of `color` that began in the tally's generation has just been counted in the tally: a failure, or (failed = false) an answer slower than
  * limits.p95.  Costs nothing unless the candidate has weight.  true: this call tripped, *out says why.  *out is written whenever

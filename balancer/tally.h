@@ -27,14 +27,16 @@ struct tally_sample {
 	int64_t head_us; /* to the response head; < 0: there was none */
 	unsigned status; /* as answered by the backend; 0: none */
 	bool failure;
-	uint32_t generation; /* tally_generation() when the exchange began: of an older one only the life-long counters count */
+	/* tally_generation() when the exchange began; of an older one only the life-long counters count */
+	uint32_t generation;
 };
 /* Worker `w` records one ended exchange. */
 void tally_add(struct tally *, unsigned w, const struct tally_sample *);
 /* Exchanges begun and not ended, per worker cell. */
 void tally_begin(struct tally *, unsigned w);
 void tally_end(struct tally *, unsigned w);
-/* How many of worker w's exchanges are unanswered for longer than the limit; published by it on its tick. */
+/* How many of worker w's exchanges are unanswered for longer than the limit; published by it on its tick.
+ * A restart forgets it: publish again at each tick, also when the number is the same. */
 void tally_overdue(struct tally *, unsigned w, uint32_t n);
 
 /* Control: windows begin anew; what began before counts no more in them.  Life-long counters go on.  The window's span (for
@@ -61,7 +63,8 @@ struct tally_look {
 	uint64_t requests, failures, slow, overdue;
 	double p95_ms;
 };
-void tally_look(const struct tally *, int64_t now_ms, int64_t window_ms, int64_t slow_us, struct tally_look *out);
+void tally_look(const struct tally *, int64_t now_ms, int64_t window_ms, int64_t slow_us,
+    struct tally_look *out);
 /* Requests since the start, all workers. */
 uint64_t tally_requests(const struct tally *);
 

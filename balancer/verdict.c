@@ -122,6 +122,18 @@ martingale_step(double out[N_RATIOS], bool candidate_failed, double share)
 }
 
 double
+martingale_restake(double logarithm, uint32_t *stakes)
+{
+	double j = *stakes + 1.0, stake = -log(2 * j * (j + 1));
+
+	if (logarithm >= stake)
+		return logarithm;
+	++*stakes;
+	/* what is left of the old stakes is put to it */
+	return stake + log1p(exp(logarithm - stake));
+}
+
+double
 martingale_wealth(const double logs[N_RATIOS])
 {
 	double sum = 0;

@@ -67,6 +67,14 @@ double normal_quantile(double p);
  * r = 2, 5, 20: log(q/share) or log((1-q)/(1-share)), q = share*r / (share*r + 1 - share).
  */
 void martingale_step(double out[N_RATIOS], bool candidate_failed, double share);
+/*
+ * Where nothing was wrong for long, a bet on a bad release has lost nearly all of its stake, and would take long to see it
+ * turn bad.  So it gets a new stake whenever it has fallen below one: half of all that may ever be staked at the beginning, then
+ * 1 / (2 j (j + 1)) for the j-th time.  All stakes together are 1, so Ville's bound stays what it is.
+ */
+#define MARTINGALE_START (-0.69314718055994531) /* log 1/2 */
+/* The logarithm to go on with; *stakes is how many there were after the first. */
+double martingale_restake(double log, uint32_t *stakes);
 /* The mean of their exponentials. */
 double martingale_wealth(const double logs[N_RATIOS]);
 #define WEALTH_TRIPS 1e4

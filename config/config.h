@@ -158,8 +158,8 @@ struct probe_config {
 
 /* Passive: a backend that fails while its neighbours do not. */
 struct passive_config {
-	unsigned failures; /* exchanges in a row; 0: off */
-	int64_t hold_ms;   /* the first hold; doubled each time, at most 32 x */
+	unsigned failures;       /* exchanges in a row; 0: off */
+	int64_t hold_ms;         /* the first hold; doubled each time, at most 32 x */
 	unsigned max_ejected_bp; /* of the pool's backends, at the same time; one is always left */
 };
 
@@ -189,7 +189,8 @@ struct gate_config {
 /* WebSockets and long responses of a color that lost its traffic. */
 struct way_back_config {
 	int64_t timeout_ms; /* what is left then is closed; 0: never */
-	unsigned rate;      /* closed per second from the beginning, over all workers; 0: none before the timeout */
+	unsigned
+	    rate; /* closed per second from the beginning, over all workers; 0: none before the timeout */
 };
 
 struct rollout_config {
@@ -303,15 +304,16 @@ struct admin_config {
 
 /* Who is told of what happens. */
 struct announce_config {
-	struct string_list exec;   /* argv of a command; the event as JSON on its stdin; n == 0: none */
+	struct string_list
+	    exec; /* argv of a command; the event as JSON on its stdin; n == 0: none */
 	int64_t exec_timeout_ms;
-	char *webhook;             /* URL that gets POST application/json; "" = none */
+	char *webhook; /* URL that gets POST application/json; "" = none */
 	int64_t webhook_timeout_ms;
-	char *webhook_ca;          /* PEM bundle; "" = the system's */
+	char *webhook_ca;                    /* PEM bundle; "" = the system's */
 	struct header_rules webhook_headers; /* set = {...}: sent with it, Authorization say */
-	unsigned retries;          /* of each; with growing pauses */
-	struct string_list events; /* names; default: all of announce_event_known() */
-	int64_t certificate_ms;    /* a certificate this near its end is announced, once a day */
+	unsigned retries;                    /* of each; with growing pauses */
+	struct string_list events;           /* names; default: all of announce_event_known() */
+	int64_t certificate_ms; /* a certificate this near its end is announced, once a day */
 };
 /* Is it the name of an event that happens?  The one table of them is in event_names.c. */
 bool announce_event_known(const char *name);

@@ -82,6 +82,8 @@ watch(struct exchange *x, const struct tally_sample *s, enum outcome why)
 
 	if (!s->failure && (slow_us == 0 || s->head_us <= slow_us))
 		return;
+	if (s->generation != tally_generation(tally_of(x)))
+		return; /* it began under an earlier guard */
 	course = service_course(x->service->state);
 	if (s->failure && e->failed != NULL && course_weight(course) != 0 &&
 	    x->color != course_live(course))

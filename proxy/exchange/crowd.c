@@ -51,8 +51,8 @@ publish_overdue(struct crowd *crowd, enum color color, uint32_t n)
 {
 	struct crowd_color *c = &crowd->colors[color];
 
-	if (n != c->overdue)
-		tally_overdue(service_of(crowd)->state->tally[color], crowd->engine->index, n);
+	/* also when it is the same: a restart of the tally has forgotten it */
+	tally_overdue(service_of(crowd)->state->tally[color], crowd->engine->index, n);
 	c->overdue = n;
 }
 
@@ -108,7 +108,7 @@ overdue(const struct exchange *x)
 }
 
 static uint32_t
-count_overdue(const struct crowd_color *c, bool guarded)
+count_overdue(const struct crowd_color *c, bool guarded, uint32_t generation)
 {
 	struct exchange *x;
 	uint32_t n = 0;
@@ -117,7 +117,8 @@ count_overdue(const struct crowd_color *c, bool guarded)
 	{
 		if (!old(x))
 			break; /* so are all behind it */
-		x->overdue = guarded && overdue(x);
+		/* of those that began under an earlier guard this one knows nothing */
+		x->overdue = guarded && overdue(x) && x->generation == generation;
 		n += x->overdue;
 	}
 	return n;
@@ -142,23 +143,27 @@ show_overdue(const struct crowd *crowd, const struct crowd_color *c)
 	}
 }
 
-/* true: somebody of this color may be, or become, overdue. */
+/* The live color is looked at beside the candidate: when it hangs as well, going back would not help.  true: somebody of this
+ * color may be, or become, overdue. */
 static bool
 look_at_ages(struct crowd *crowd, enum color color, uint32_t course)
 {
 	struct crowd_color *c = &crowd->colors[color];
 	const struct service *s = service_of(crowd);
 	struct engine *e = crowd->engine;
-	bool guarded = color != course_live(course) && course_weight(course) != 0;
-	uint32_t n = guarded || c->overdue != 0 ? count_overdue(c, guarded) : 0;
+	bool guarded = course_weight(course) != 0 && s->config->rollout.limits.p95_ms != 0;
+	bool candidate = color != course_live(course);
+	uint32_t n = 0;
 	struct verdict v;
 
+	if (guarded || c->overdue != 0)
+		n = count_overdue(c, guarded, tally_generation(s->state->tally[color]));
 	publish_overdue(crowd, color, n);
-	if (n != 0 && guard_look(s, e->turn->now_ms, &v)) {
+	if (candidate && n != 0 && guard_look(s, e->turn->now_ms, &v)) {
 		show_overdue(crowd, c);
 		crowd_trip(e, s, &v);
 	}
-	return guarded && s->config->rollout.limits.p95_ms != 0 && !TAILQ_EMPTY(&c->waiting);
+	return candidate && guarded && !TAILQ_EMPTY(&c->waiting);
 }
 
 /* --- leaving ---------------------------------------------------------------------- */
@@ -284,10 +289,11 @@ on_timer(struct timeout *t)
 	uint32_t course = service_course(service_of(crowd)->state);
 	bool again = false;
 
-	for (enum color c = BLUE; c <= GREEN; c++) {
+	for (enum color c = BLUE; c <= GREEN; c++)
 		again |= look_at_leaving(crowd, c, course);
-		again |= look_at_ages(crowd, c, course);
-	}
+	/* the candidate last: its verdict asks for both */
+	again |= look_at_ages(crowd, course_live(course), course);
+	again |= look_at_ages(crowd, color_other(course_live(course)), course);
 	if (again)
 		arm(crowd);
 }

@@ -103,12 +103,14 @@ event_streams_closed(struct event_streams *e, struct evhttp_connection *connecti
 void
 event_streams_free(struct event_streams *e)
 {
-	struct stream *s;
+	struct stream *s, *after;
 
 	if (e == NULL)
 		return;
-	while ((s = LIST_FIRST(&e->all)) != NULL)
+	for (s = LIST_FIRST(&e->all); s != NULL; s = after) {
+		after = LIST_NEXT(s, next);
 		stream_close(s);
+	}
 	free(e);
 }
 

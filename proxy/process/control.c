@@ -270,6 +270,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	}
 	roster_collect(&c->roster);
 	releases_second(c);
+	watch_second(c);
 	look_at_certificates(c);
 }
 
@@ -455,6 +456,7 @@ make_edge(struct control *c, char *err, size_t err_size)
 
 	e->config = c->config;
 	e->control = &c->mailbox;
+	e->n_workers = c->n_workers;
 	e->connections_max = connections_max(c);
 	e->access_log = strcmp(c->config->log_access, "off") != 0;
 	e->tls = calloc(c->config->n_listeners + 1, sizeof(struct tls_server *));

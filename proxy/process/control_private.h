@@ -100,6 +100,7 @@ void change_round_drop(struct round *); /* not sent after all; done is not calle
 
 /* What operators, probes and names make of the states workers look at. */
 void watch_show(struct control *);
+void watch_second(struct control *); /* once a second: ejections by workers are told */
 void watch_changed(void *control, struct known_backend *, bool close_connections);
 
 #endif

@@ -237,14 +237,16 @@ events_counters(const struct events *e, struct events_counters *out)
 void
 events_free(struct events *e)
 {
-	struct subscription *s;
+	struct subscription *s, *after;
 
 	if (e == NULL)
 		return;
 	CHECK_MAGIC(e, EVENTS_MAGIC);
 	tell_all(e, NULL, 0);
-	while ((s = LIST_FIRST(&e->subscriptions)) != NULL)
+	for (s = LIST_FIRST(&e->subscriptions); s != NULL; s = after) {
+		after = LIST_NEXT(s, next);
 		subscription_free(s);
+	}
 	announce_free(e->announce);
 	for (unsigned i = 0; i < EVENTS_KEPT; i++)
 		free(e->kept[i].text);

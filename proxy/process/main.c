@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <curl/curl.h>
 #include <jansson.h>
 #include <llhttp.h>
 #include <nghttp2/nghttp2.h>
@@ -44,6 +45,7 @@ versions(void)
 	    "llhttp %d.%d.%d\n", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
 	printf("%s\n", config_library());
 	printf("jansson %s\n", jansson_version_str());
+	printf("curl %s\n", curl_version_info(CURLVERSION_NOW)->version);
 }
 
 /* Every connection at the front may have one at the back; a shell's 1,024 would be the limit that bites first. */

@@ -54,14 +54,13 @@ say_status(const struct probe *p, bool with_body, struct probe_result *r)
 static void
 member_text(json_t *value, char *out, size_t size)
 {
-	size_t n;
-
 	if (json_is_string(value)) {
 		printable(out, size, json_string_value(value), json_string_length(value));
 		return;
 	}
-	n = json_dumpb(value, out, size - 1, JSON_ENCODE_ANY | JSON_COMPACT);
-	out[n < size ? n : size - 1] = '\0';
+	/* jansson leaves out pieces that do not fit: it is shown up to the first of them */
+	memset(out, 0, size);
+	(void)json_dumpb(value, out, size - 1, JSON_ENCODE_ANY | JSON_COMPACT);
 	printable(out, size, out, strlen(out));
 }
 

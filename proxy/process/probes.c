@@ -15,12 +15,14 @@
 #include "proxy/process/probe_io.h"
 #include "proxy/process/probes.h"
 
-#define PUT_OFF_MS                                                                                 \
-	100 /* two probes of one backend that are due together share its connection, if they can */
-#define STALL_MS 100 /* the timer came so late: nobody could look at answers either */
+/* Two probes of one backend that are due together share its connection, if they can. */
+#define PUT_OFF_MS 100
+/* The timer came so late: nobody could look at answers either.  Then sockets are looked at before anybody's patience ends. */
+#define STALL_MS 100
+#define GRACE_MS 50
 
-#define DEADLINE                                                                                   \
-	((unsigned)N_PROBES) /* what a waiting waits for, beside the probes: startup's deadline */
+/* What a waiting waits for, beside the probes: startup's deadline. */
+#define DEADLINE   ((unsigned)N_PROBES)
 #define N_WAITINGS (N_PROBES + 1)
 
 struct waiting {
@@ -170,7 +172,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (p->armed_ms != INT64_MAX && now_ms - p->armed_ms > STALL_MS)
-		prober_stalled(&p->prober, now_ms - p->armed_ms);
+		prober_stalled(&p->prober, now_ms - p->armed_ms + GRACE_MS);
 	p->armed_ms = INT64_MAX;
 	while ((s = prober_due(&p->prober, now_ms)) != NULL)
 		turn_of((struct waiting *)(void *)s, now_ms);

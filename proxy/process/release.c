@@ -458,7 +458,8 @@ act_on(struct release *r, const struct rollout *next, enum rollout_act act)
 		break;
 	case ROLLOUT_SAY:
 		if (next->state == ROLLOUT_PAUSED)
-			(void)say(r, next, NULL, "inconclusive", "paused", NULL, err, sizeof(err));
+			(void)say(
+			    r, next, NULL, "inconclusive", "inconclusive", NULL, err, sizeof(err));
 		else if (frozen)
 			(void)say(r, next, NULL, next->frozen ? "frozen" : "goes on",
 			    next->frozen ? "frozen" : "resumed", NULL, err, sizeof(err));
@@ -495,6 +496,7 @@ beat(struct release *r, int64_t now)
 	if (r->unsaved && now >= r->again_ms)
 		save_trip(r);
 	if (course_weight(course) != 0) {
+		guard_restake(s->state);
 		if (guard_look(s, now, &v)) {
 			release_tripped(r, &v);
 			return;

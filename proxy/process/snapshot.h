@@ -31,6 +31,7 @@ struct known_backend {
 	bool backup;
 	bool member;  /* of the current pool */
 	bool drained; /* by an operator */
+	bool ejected; /* when it was last looked at; told once */
 	bool well; /* known good when the state was last written: used while its first probes run */
 	struct target target;
 	int64_t resolved_ms; /* when; 0 = never */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "balancer/eject.h"
 #include "proxy/base/log.h"
 #include "proxy/process/control_private.h"
 
@@ -89,6 +90,22 @@ watch_changed(void *control, struct known_backend *k, bool close_connections)
 		return;
 	tell(c, k, was, now);
 	c->save_soon = true;
+}
+
+void
+watch_second(struct control *c)
+{
+	for (unsigned i = 0; i < c->roster.n_backends; i++) {
+		struct known_backend *k = c->roster.backends[i];
+		bool ejected = backend_ejected(&k->backend, control_now_ms());
+
+		if (ejected && !k->ejected)
+			events_emit(c->events, "backend_ejected",
+			    c->config->services[k->service].name,
+			    json_pack("{s:s, s:s}", "backend", k->backend.name, "color",
+				color_name(k->backend.color)));
+		k->ejected = ejected;
+	}
 }
 
 const struct health *

@@ -172,7 +172,7 @@ add_fields(struct webhook *w, const struct announce_config *c)
 	}
 	if (!has_type)
 		add_field(w, "Content-Type", "application/json");
-	/* "Expect:", none: a hundred-byte event does not ask whether it may come */
+	/* none: older versions ask whether 1,025 bytes may come, and wait for the answer */
 	ENSURE((w->fields = curl_slist_append(w->fields, "Expect:")) != NULL);
 }
 

@@ -585,6 +585,7 @@ init_engine(struct worker *w, struct snapshot *s, unsigned index)
 	e->fleet = hold(s);
 	e->rates = w->edge->rates;
 	e->maintenance_pages = w->edge->maintenance_pages;
+	e->n_workers = w->edge->n_workers;
 	e->client_gone = client_gone;
 	e->failed = tell_failed;
 	e->tripped = tell_tripped;

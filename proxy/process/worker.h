@@ -28,6 +28,7 @@ struct edge {
 	_Atomic uint32_t connections;   /* open at the front, all workers */
 	uint32_t connections_max;       /* limits.connections, or what the descriptors allow */
 	struct mailbox *control;
+	unsigned n_workers;
 	bool access_log;
 };
 

@@ -56,7 +56,8 @@ struct args {
 	unsigned n_words;
 };
 
-/* 0, or -1 with a sentence.  Words and texts stay the caller's; argv is permuted.  args_fini() in both cases. */
+/* 0, or -1 with a sentence.  Words and texts stay the caller's; argv is permuted.  args_fini() in
+ * both cases. */
 int args_parse(struct args *, const struct command *table, size_t n, int argc, char **argv,
     char *err, size_t err_size);
 void args_fini(struct args *);

@@ -1,5 +1,6 @@
 /*
- * Asking teal, and saying in one sentence on stderr what went wrong.  The commands are made of this.
+ * Asking teal, and saying in one sentence on stderr what went wrong.  The commands are made of
+ * this.
  *
  * Out of memory ends the process.
  */
@@ -38,7 +39,8 @@ json_t *ask(
 /* Tells of a failed answer; with --json also prints the error as teal sent it. */
 void complain_answer(const struct args *, const struct answer *);
 
-/* "/v1/services/NAME" with the service named or the only one, malloc'd; NULL: told, with the exit code in *code. */
+/* "/v1/services/NAME" with the service named or the only one, malloc'd; NULL: told, with the exit
+ * code in *code. */
 char *service_target(const struct args *, const char *named, int *code);
 /* target/rest; takes target. */
 char *target_below(char *target, const char *rest);

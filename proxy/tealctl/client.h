@@ -17,7 +17,8 @@ struct response {
 	size_t n;
 };
 
-/* 0, or -1 with what the operator can do about it in err.  Any status is an answer.  patience_ms: for the whole of it. */
+/* 0, or -1 with what the operator can do about it in err.  Any status is an answer.  patience_ms:
+ * for the whole of it. */
 int client_ask(const char *path, const char *method, const char *target, const char *body,
     int64_t patience_ms, struct response *out, char *err, size_t err_size);
 

@@ -43,7 +43,8 @@ int run_deploy(const struct args *);
 /* events.c */
 int run_events(const struct args *);
 
-/* What a change led to: a line, a pool's backends when `pool` is not NULL; with --json the answer. */
+/* What a change led to: a line, a pool's backends when `pool` is not NULL; with --json the answer.
+ * */
 void show_change(
     const struct args *, const json_t *service, const char *raw, const enum color *pool);
 /* One change, METHOD SERVICE/REST, shown; takes the body.  The exit code. */

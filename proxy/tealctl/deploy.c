@@ -2,7 +2,8 @@
  * deploy: a release in one command.
  *
  *   look        is it the candidate, and is nothing under way?   else 1, nothing changed
- *   set         PUT its pool, refused when the service has changed since the look (looked at again, then)
+ *   set         PUT its pool, refused when the service has changed since the look (looked at
+ * again, then)
  *   ready       until every backend is up                        else 5, the pool stays, no rollout
  *   start       POST rollout
  *   --wait      follow it                                        0, 3, 4, 5

@@ -1,4 +1,5 @@
-/* An event of GET /v1/events as a line: "2026-11-21 06:21:35  api  tripped  rule failure_rate, reason ...".  Pure. */
+/* An event of GET /v1/events as a line: "2026-11-21 06:21:35  api  tripped  rule failure_rate,
+ * reason ...".  Pure. */
 #ifndef TEALCTL_EVENT_LINE_H
 #define TEALCTL_EVENT_LINE_H
 

@@ -1,7 +1,8 @@
 /*
  * events: what happens in teal, a line each, until Ctrl-C.
  *
- * When the connection ends, teal being restarted say, it is made again, and what was missed is asked for by Last-Event-ID.
+ * When the connection ends, teal being restarted say, it is made again, and what was missed is
+ * asked for by Last-Event-ID.
  */
 #include <errno.h>
 #include <poll.h>

@@ -1,8 +1,10 @@
 /*
- * Following one rollout through what teal says of its service, look by look, until it has ended.  Pure.
+ * Following one rollout through what teal says of its service, look by look, until it has ended.
+ * Pure.
  *
- * teal names no rollout, so it is known by what it must look like: the color it brings in, its steps, and a position that only
- * grows.  It may be over before the first look, and another may be under way by then:
+ * teal names no rollout, so it is known by what it must look like: the color it brings in, its
+ * steps, and a position that only grows.  It may be over before the first look, and another may be
+ * under way by then:
  *
  *   `to` is live                                     promoted, whatever has begun since
  *   promoted, rolled_back                            as it says
@@ -31,8 +33,8 @@ struct follow {
 /* `service`: teal's answer to the change that began it, or let it go on. */
 void follow_begin(struct follow *, const json_t *service);
 void follow_fini(struct follow *);
-/* One look, the first at the answer given to follow_begin(): lines for what is new go to `lines`; what ended it, but a
- * promotion, to `end` instead, without "tealctl: ". */
+/* One look, the first at the answer given to follow_begin(): lines for what is new go to `lines`;
+ * what ended it, but a promotion, to `end` instead, without "tealctl: ". */
 enum follow_end follow_look(struct follow *, const json_t *service, FILE *lines, FILE *end);
 
 #endif

@@ -1,4 +1,5 @@
-/* Who changed what, when and why: a table from the JSON of GET /v1/services/NAME/history, the newest last.  Pure. */
+/* Who changed what, when and why: a table from the JSON of GET /v1/services/NAME/history, the
+ * newest last.  Pure. */
 #ifndef TEALCTL_HISTORY_H
 #define TEALCTL_HISTORY_H
 

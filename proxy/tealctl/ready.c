@@ -39,7 +39,8 @@ is_up(const json_t *backend)
 	return strcmp(member_text(backend, "state"), "up") == 0;
 }
 
-/* "; readiness saw 503 warming up": of the probes that have not passed; not what `said` says already. */
+/* "; readiness saw 503 warming up": of the probes that have not passed; not what `said` says
+ * already. */
 static void
 put_probes(FILE *out, const json_t *backend, const char *said)
 {
@@ -84,7 +85,8 @@ put_backend(FILE *out, const char *address, const json_t *backend)
 	put_probes(out, backend, reason);
 }
 
-/* What makes a line worth telling: the state and what was seen, without counters.  malloc'd or NULL. */
+/* What makes a line worth telling: the state and what was seen, without counters.  malloc'd or
+ * NULL. */
 static char *
 key_of(const json_t *backend)
 {

@@ -18,7 +18,8 @@ double rollout_part(const json_t *rollout);
 void rollout_view(FILE *out, const json_t *service, const struct look *);
 /* That the candidate was tripped, why, and what to do; nothing when it was not. */
 void trip_view(FILE *out, const json_t *service, const struct look *);
-/* What --wait redraws: "api green step 2/3 50 % [#####.....] 3m 12s left  green 120.0/s 0.00 % failed ..."; no newline. */
+/* What --wait redraws: "api green step 2/3 50 % [#####.....] 3m 12s left  green 120.0/s 0.00 %
+ * failed ..."; no newline. */
 void rollout_line(FILE *out, const json_t *service, const struct look *);
 
 #endif

@@ -171,7 +171,8 @@ address_width(const json_t *service)
 	return width > 60 ? 60 : width;
 }
 
-/* "  readiness: 200", "  readiness FAILS (3 x): 503 warming up"; what passed at the start is over. */
+/* "  readiness: 200", "  readiness FAILS (3 x): 503 warming up"; what passed at the start is over.
+ * */
 static void
 render_probe(FILE *out, const json_t *backend, const char *name, const struct look *look)
 {

@@ -1,5 +1,6 @@
 /*
- * Server-sent events out of an HTTP/1.1 response, byte by byte (WHATWG HTML section 9.2; chunks: RFC 9112 section 7.1).
+ * Server-sent events out of an HTTP/1.1 response, byte by byte (WHATWG HTML section 9.2; chunks:
+ * RFC 9112 section 7.1).
  *
  * Pure: no socket.  Lines, and so events, are bounded by STREAM_LINE_MAX.
  */

@@ -130,9 +130,9 @@ handle_ends(void)
 }
 
 void
-terminal_on_interrupt(const char *text)
+terminal_on_interrupt(const char *last_words)
 {
-	farewell = text;
+	farewell = last_words;
 	handle_ends();
 }
 

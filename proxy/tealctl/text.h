@@ -1,8 +1,9 @@
 /*
- * What all views are made of: members of teal's JSON, text that is safe for a terminal, cells, bars, times.
+ * What all views are made of: members of teal's JSON, text that is safe for a terminal, cells,
+ * bars, times.
  *
- * Pure but for one setting, text_utf8, made once at the start.  What is missing in the JSON counts as nothing: an older or
- * newer teal may leave things out.
+ * Pure but for one setting, text_utf8, made once at the start.  What is missing in the JSON counts
+ * as nothing: an older or newer teal may leave things out.
  */
 #ifndef TEALCTL_TEXT_H
 #define TEALCTL_TEXT_H
@@ -39,8 +40,8 @@ const json_t *member_color(const json_t *service, enum color); /* its numbers an
 enum color member_color_word(const json_t *, const char *key, enum color otherwise);
 
 /* --- text --- */
-/* Text from outside, safe for a terminal: control characters, and those that turn the direction of writing (Unicode
- * TR 36, section 2.6), become '?'. */
+/* Text from outside, safe for a terminal: control characters, and those that turn the direction of
+ * writing (Unicode TR 36, section 2.6), become '?'. */
 void put_safe(FILE *out, const char *text);
 /* Columns that put_safe() fills: one a character. */
 unsigned text_columns(const char *text);

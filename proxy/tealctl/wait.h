@@ -1,7 +1,9 @@
 /*
- * --wait: asks teal again and again how a service stands, until a rollout has ended or the time is up.
+ * --wait: asks teal again and again how a service stands, until a rollout has ended or the time is
+ * up.
  *
- * A teal that does not answer, while it is restarted say, is asked on: until the deadline, or for LOST_MS without one.
+ * A teal that does not answer, while it is restarted say, is asked on: until the deadline, or for
+ * LOST_MS without one.
  */
 #ifndef TEALCTL_WAIT_H
 #define TEALCTL_WAIT_H
@@ -31,7 +33,8 @@ enum polled poll_next(struct poll *, json_t **service);
 /* The deadline of a command that was given --timeout, or that has `otherwise` (0: none). */
 int64_t deadline_of(const struct args *, int64_t otherwise_ms);
 
-/* Follows the rollout that `service`, teal's answer to a change, tells of; borrowed.  The exit code. */
+/* Follows the rollout that `service`, teal's answer to a change, tells of; borrowed.  The exit
+ * code. */
 int wait_rollout(struct poll *, json_t *service);
 
 #endif

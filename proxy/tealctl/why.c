@@ -18,7 +18,8 @@ heading(FILE *out, const char *text, const struct look *look)
 	(void)fputc('\n', out);
 }
 
-/* "api: green was rolled back 2m 3s ago (2026-11-21 06:21:35 UTC) by failure_rate: green failed 3 of 3 ..." */
+/* "api: green was rolled back 2m 3s ago (2026-11-21 06:21:35 UTC) by failure_rate: green failed 3
+ * of 3 ..." */
 static void
 render_headline(FILE *out, const json_t *e, const struct look *look)
 {

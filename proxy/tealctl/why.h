@@ -1,6 +1,7 @@
 /*
- * The evidence of a rollback as somebody reads it at 3 a.m.: what happened, the numbers, the first failing exchanges, how the
- * weight went, how the backends were.  From the JSON of GET /v1/services/NAME/evidence.  Pure.
+ * The evidence of a rollback as somebody reads it at 3 a.m.: what happened, the numbers, the first
+ * failing exchanges, how the weight went, how the backends were.  From the JSON of GET
+ * /v1/services/NAME/evidence.  Pure.
  */
 #ifndef TEALCTL_WHY_H
 #define TEALCTL_WHY_H

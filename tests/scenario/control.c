@@ -137,6 +137,7 @@ control_tick(struct world *w)
 
 	if (w->gate_answers_us <= w->now_us)
 		gate_answers(w);
+	guard_restake(w->service.state);
 	if (guard_look(&w->service, world_ms(w), &v))
 		control_tripped(w, &v);
 	guard_verdict(&w->service, world_ms(w), &w->verdict);

@@ -889,7 +889,7 @@ events_missed_much(void **unused)
 	for (n = 0; fake_subscribers() == 1; n++) {
 		fake_emit(big);
 		turn();
-		assert_true(n < 60);
+		assert_true(n < 30);
 	}
 	close(fd);
 	memset(fake_missed, 0, sizeof(fake_missed));

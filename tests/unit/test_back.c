@@ -494,6 +494,47 @@ test_sweep(void **state)
 	close(two);
 }
 
+/* The backend is dead: who waits on one of its connections is told, whatever became of the connection so far. */
+static void
+test_close(void **state)
+{
+	struct call idle, kept, fresh, connecting;
+	struct backend *b;
+	int one, two;
+
+	(void)state;
+	begin(POOL(""));
+	b = &roster.backends[0]->backend;
+	call(&idle);
+	one = accepted(0);
+	answer(one, &idle);
+	back_close(&engine, b); /* only an idle one */
+	hung_up(one);
+	LOOP_UNTIL(&loop, connections() == 0);
+	call(&kept);
+	one = accepted(0);
+	answer(one, &kept);
+	call(&kept);
+	call(&fresh);
+	two = accepted(0);
+	LOOP_UNTIL(&loop, readable(one) && readable(two));
+	call(&connecting);
+	back_close(&engine, b);
+	assert_true(kept.closed && fresh.closed && connecting.closed);
+	assert_int_equal(kept.why, OUTCOME_BACK_STALE);
+	assert_int_equal(fresh.why, OUTCOME_BACK_RESET);
+	assert_int_equal(connecting.why, OUTCOME_BACK_GOAWAY);
+	LOOP_UNTIL(&loop, connections() == 0);
+	assert_int_equal(b->held_until_ms, 0); /* it was us */
+	assert_int_equal(b->connect_failures, 0);
+	close(one);
+	close(two);
+	/* one this worker never spoke to */
+	b = &(struct backend){.id = 7};
+	back_close(&engine, b);
+	end();
+}
+
 /* Idle, busy, connecting: all are gone at once. */
 static void
 test_stop(void **state)
@@ -557,6 +598,7 @@ main(void)
 	    cmocka_unit_test(test_unresolved),
 	    cmocka_unit_test(test_backend_moves),
 	    cmocka_unit_test(test_sweep),
+	    cmocka_unit_test(test_close),
 	    cmocka_unit_test(test_stop),
 	    cmocka_unit_test(test_stop_with_streams_in_h2),
 	};

@@ -98,7 +98,7 @@ idempotent(const char *method)
 	return strcmp(method, "POST") != 0 && strcmp(method, "PATCH") != 0;
 }
 
-/* By product.md: idempotent and the body was kept, or provably not processed. */
+/* Idempotent and the body was kept, or provably not processed. */
 static bool
 allowed(enum outcome o, const char *method, enum body body)
 {

@@ -130,7 +130,8 @@ jitter(void **state)
 	/* counted from its begin, not from the answer */
 	assert_int_equal(least, NOW + 1800);
 	assert_int_equal(most, NOW + 2200);
-	assert_in_range(sum / MAX, 2000 + 30, 2000 + 70); /* the grid of 100 ms puts off by half of it */
+	assert_in_range(
+	    sum / MAX, 2000 + 30, 2000 + 70); /* the grid of 100 ms puts off by half of it */
 	/* it took longer than the interval: at once, not in the past */
 	prober_ask(&p, &slots[0], 10000, NOW);
 	prober_again(&p, &slots[0], 2000, NOW + 9000);

@@ -44,6 +44,7 @@ struct run {
 	uint64_t second;
 	struct color_sums colors[N_COLORS];
 	double logs[N_RATIOS];
+	uint32_t stakes[N_RATIOS];
 };
 
 static bool
@@ -66,6 +67,8 @@ run_begin(
 		.min_failures = 3,
 		.confidence_bp = 9990}};
 	random_seed(&r->random, seed);
+	for (unsigned i = 0; i < N_RATIOS; i++)
+		r->logs[i] = MARTINGALE_START;
 }
 
 static double
@@ -129,7 +132,7 @@ learn(struct run *r, enum color failed)
 
 	martingale_step(steps, failed == GREEN, share);
 	for (unsigned i = 0; i < N_RATIOS; i++)
-		r->logs[i] += steps[i];
+		r->logs[i] = martingale_restake(r->logs[i] + steps[i], &r->stakes[i]);
 }
 
 /*

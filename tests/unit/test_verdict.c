@@ -126,6 +126,28 @@ martingale(void **state)
 	assert_true(martingale_wealth(poor) == 0);
 }
 
+/* All stakes together are never more than 1: that is what the bound of one in 10,000 rests on. */
+static void
+stakes_are_bounded(void **state)
+{
+	double log_wealth = MARTINGALE_START, staked = exp(MARTINGALE_START), all;
+	uint32_t stakes = 0;
+
+	(void)state;
+	assert_true(martingale_restake(log_wealth, &stakes) == log_wealth && stakes == 0);
+	for (unsigned i = 0; i < 100000; i++) {
+		double before = log_wealth - 3; /* lost most of it */
+
+		log_wealth = martingale_restake(before, &stakes);
+		staked += exp(log_wealth) - exp(before);
+	}
+	assert_true(stakes > 10);
+	assert_true(staked <= 1 + 1e-9);
+	/* a rich one gets nothing */
+	all = martingale_restake(5, &stakes);
+	assert_true(all == 5);
+}
+
 static void
 words(void **state)
 {
@@ -537,6 +559,7 @@ main(void)
 	    cmocka_unit_test(quantiles_of_the_normal),
 	    cmocka_unit_test(wilson_bounds),
 	    cmocka_unit_test(martingale),
+	    cmocka_unit_test(stakes_are_bounded),
 	    cmocka_unit_test(words),
 	    cmocka_unit_test(dead_release_fails_at_its_third),
 	    cmocka_unit_test(failure_rate_border),
