@@ -485,4 +485,7 @@ verdict(struct verdict *out, const struct limits_config *limits, enum color colo
 		ask_live(&q, out);
 	else
 		pass_or_wait(&q, out);
+	/* however well it goes: with no way back there is no going on */
+	if (!out->frozen && live->backends != 0 && live->backends_up == 0)
+		ask_live(&q, out);
 }

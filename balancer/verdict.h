@@ -9,7 +9,8 @@
  *                 1/alpha = 10,000 or more
  *   healthy_backends  fewer of the candidate's backends are up than the limit says
  *
- * Nothing fails when going back would not help: the verdict is then FAIL with `frozen`.
+ * Nothing trips when going back would not help: the verdict is then `frozen`, whatever its word; with no backend of the live
+ * color up it always is.
  */
 #ifndef TEAL_VERDICT_H
 #define TEAL_VERDICT_H
@@ -42,7 +43,7 @@ struct seen {
 struct verdict {
 	enum verdict_word word;
 	enum rule rule; /* that failed */
-	bool frozen;    /* FAIL, but the live color could not take the traffic */
+	bool frozen;    /* the live color could not take the traffic */
 	double lower;   /* percent: of failures or slow ones, what is beyond chance */
 	double limit;   /* of the rule: percent; ms for p95 */
 	double wealth;

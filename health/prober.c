@@ -131,6 +131,7 @@ prober_ask(struct prober *p, struct slot *s, int64_t timeout_ms, int64_t now_ms)
 	file(p, s, now_ms + timeout_ms);
 }
 
+/* The nearest multiple: with a tenth of the interval it stays within the jitter. */
 static int64_t
 on_grid(int64_t at_ms, int64_t interval_ms)
 {
@@ -138,7 +139,7 @@ on_grid(int64_t at_ms, int64_t interval_ms)
 
 	if (grid > GRID_MAX_MS)
 		grid = GRID_MAX_MS;
-	return grid <= 1 ? at_ms : (at_ms + grid - 1) / grid * grid;
+	return grid <= 1 ? at_ms : (at_ms + grid / 2) / grid * grid;
 }
 
 void
@@ -149,7 +150,8 @@ prober_again(struct prober *p, struct slot *s, int64_t interval_ms, int64_t now_
 	int64_t at = s->begun_ms + interval_ms + jitter;
 
 	s->asking = false;
-	file(p, s, at > now_ms ? on_grid(at, interval_ms) : now_ms);
+	at = on_grid(at, interval_ms);
+	file(p, s, at > now_ms ? at : now_ms);
 }
 
 void

@@ -4,9 +4,9 @@
  *
  *      first:  FIRST_GAP_MS apart, so that a small fleet is asked at once and a thousand backends not in one moment; spread over
  *              at most FIRST_SPREAD_MS or the interval
- *      again:  interval after the last one began, +- 10 %, so that they do not march in step; the moment is put off to the next
- *              multiple of interval / GRID_PARTS (GRID_MAX_MS at most), so that a large fleet is asked in batches with warm
- *              caches and not in a thousand wake-ups
+ *      again:  interval after the last one began, +- 10 %, so that they do not march in step; at a multiple of
+ *              interval / GRID_PARTS (GRID_MAX_MS at most), so that a large fleet is asked in batches with warm caches and not
+ *              in a thousand wake-ups
  *
  * After a stall of the whole process nothing is made up for, and nobody is blamed: the patience of the slots that wait for an
  * answer grows by the stall (prober_stalled()).
@@ -22,8 +22,8 @@
 
 #define FIRST_GAP_MS    1
 #define FIRST_SPREAD_MS 1000
-#define GRID_PARTS      20
-#define GRID_MAX_MS     100
+#define GRID_PARTS      10
+#define GRID_MAX_MS     250
 
 struct slot { /* zeroed before its first use */
 	int64_t at_ms;

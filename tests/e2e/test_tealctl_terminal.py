@@ -133,6 +133,20 @@ def test_watch_resizes(fake, terminal):
     assert len(lines) <= 10 and max(len(x) for x in lines) <= 40
 
 
+def test_watch_draws_at_once_after_a_resize(fake, terminal):
+    fake.answers["GET /v1/status"] = [{"version": "1.2.3", "services": [service()]}]
+    t = terminal("status", "--watch")
+    rows = 40
+
+    def drawn_without_asking():
+        nonlocal rows
+        t.resize(rows := rows % 40 + 20, 120)
+        t.read()
+        return len(frames(t.text)) > len(fake.bodies("GET /v1/status"))
+
+    wait_for(drawn_without_asking, "a frame that needed no answer")
+
+
 def test_watch_outlives_teal(fake, terminal):
     fake.answers["GET /v1/status"] = [{"version": "1.2.3", "services": [stepping(2)]}]
     t = terminal("status", "--watch")

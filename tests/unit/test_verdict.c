@@ -148,6 +148,24 @@ stakes_are_bounded(void **state)
 	assert_true(all == 5);
 }
 
+/* A candidate that is well does not go on while the live color has no backend. */
+static void
+no_way_back_freezes(void **state)
+{
+	struct seen candidate = {.requests = 1000, .backends = 1, .backends_up = 1};
+	struct seen live = {.requests = 1000, .backends = 2, .backends_up = 0};
+	struct verdict v;
+
+	(void)state;
+	verdict(&v, &limits, GREEN, &candidate, &live, 1);
+	assert_int_equal(v.word, VERDICT_PASS);
+	assert_true(v.frozen);
+	assert_non_null(strstr(v.reason, "blue could not take the traffic: no backend of it is up"));
+	live.backends_up = 1;
+	verdict(&v, &limits, GREEN, &candidate, &live, 1);
+	assert_false(v.frozen);
+}
+
 static void
 words(void **state)
 {
@@ -560,6 +578,7 @@ main(void)
 	    cmocka_unit_test(wilson_bounds),
 	    cmocka_unit_test(martingale),
 	    cmocka_unit_test(stakes_are_bounded),
+	    cmocka_unit_test(no_way_back_freezes),
 	    cmocka_unit_test(words),
 	    cmocka_unit_test(dead_release_fails_at_its_third),
 	    cmocka_unit_test(failure_rate_border),
