@@ -59,7 +59,7 @@ CTL_OBJ    := $(CTL_SRC:%.c=$(O)/%.o)
 TEST_LIB_OBJ := $(TEST_LIB:%.c=$(O)/%.o)
 TESTS      := $(TEST_SRC:%.c=$(O)/%)
 MICRO      := $(patsubst %.c,$(O)/%,$(wildcard bench/micro/*.c))
-ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c)
+ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c bench/origin/*.c)
 
 .PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench-memory bench-probes bench-micro simulate install clean
 .DELETE_ON_ERROR:
@@ -100,6 +100,11 @@ $(O)/tests/scenario/%: $(O)/tests/scenario/%.o $(SCENE_SRC:%.c=$(O)/%.o) $(O)/li
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+ORIGIN_SRC := $(wildcard bench/origin/*.c)
+$(O)/bench/origin/origin: $(ORIGIN_SRC:%.c=$(O)/%.o) $(LLHTTP_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lnghttp2 -lssl -lcrypto $(LLHTTP_LIB) -lpthread
+
 $(O)/bench/micro/%: $(O)/bench/micro/%.o $(O)/libteal.a $(LLHTTP_OBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -122,7 +127,7 @@ test: test-deps
 unit: $(TESTS)
 	@sh tests/run-unit.sh $(TESTS)
 
-e2e: $(O)/teal $(O)/tealctl
+e2e: $(O)/teal $(O)/tealctl $(O)/bench/origin/origin
 	TEAL_BUILD=$(abspath $(O)) TEAL_SAN=$(SAN) /usr/bin/python3 -m pytest tests/e2e -q -p no:cacheprovider $(if $(E2E),-k '$(E2E)') $(PYTEST_ARGS)
 
 lint: test-deps

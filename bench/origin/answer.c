@@ -18,7 +18,8 @@ unsigned char pattern[PATTERN];
 void
 pattern_init(void)
 {
-	static const char line[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
+	static const char line[] =
+	    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
 
 	for (size_t i = 0; i < PATTERN; i++)
 		pattern[i] = (unsigned char)line[i % (sizeof line - 1)];
@@ -54,7 +55,7 @@ static bool
 path_is(const struct request *r, const char *path, size_t n)
 {
 	return r->n_target >= n && !memcmp(r->target, path, n) &&
-	    (r->n_target == n || r->target[n] == '?');
+	       (r->n_target == n || r->target[n] == '?');
 }
 
 void
@@ -120,8 +121,8 @@ static bool
 is_health(const struct request *r)
 {
 	return r->n_target > 8 && !memcmp(r->target, "/health/", 8) &&
-	    (path_is(r, "/health/liveness", 16) || path_is(r, "/health/readiness", 17) ||
-	     path_is(r, "/health/startup", 15));
+	       (path_is(r, "/health/liveness", 16) || path_is(r, "/health/readiness", 17) ||
+		   path_is(r, "/health/startup", 15));
 }
 
 static void
@@ -132,8 +133,9 @@ health(struct worker *w, struct answer *a)
 	count(&w->counters.probes);
 	a->status = s->unhealthy ? 503 : 200;
 	a->json = a->own = true;
-	a->bytes = (size_t)snprintf(a->text, sizeof a->text, "{\"status\":\"%s\",\"version\":\"%s\"}",
-	    s->unhealthy ? "unhealthy" : "healthy", s->version);
+	a->bytes =
+	    (size_t)snprintf(a->text, sizeof a->text, "{\"status\":\"%s\",\"version\":\"%s\"}",
+		s->unhealthy ? "unhealthy" : "healthy", s->version);
 }
 
 static void

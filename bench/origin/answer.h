@@ -10,14 +10,14 @@
 
 struct worker;
 
-#define TARGET_MAX ((size_t)240)     /* bytes of a request target that are looked at and kept */
+#define TARGET_MAX ((size_t)240)      /* bytes of a request target that are looked at and kept */
 #define ECHO_MAX   ((size_t)64 << 20) /* bytes of a body that is given back; more is answered 413 */
 
 struct request {
-	bool head;     /* the method is HEAD */
-	bool grpc;     /* the content-type says so */
-	bool keep;     /* the body is kept: /echo */
-	bool too_big;  /* ECHO_MAX */
+	bool head;    /* the method is HEAD */
+	bool grpc;    /* the content-type says so */
+	bool keep;    /* the body is kept: /echo */
+	bool too_big; /* ECHO_MAX */
 	unsigned n_target;
 	unsigned char *body; /* owned; NULL without `keep` */
 	size_t n_body, room;
@@ -25,9 +25,9 @@ struct request {
 };
 
 void request_begin(struct request *);
-void request_end(struct request *); /* frees the body */
-void request_target(struct request *, const void *, size_t);  /* appends */
-void request_head_done(struct request *);                     /* before its body */
+void request_end(struct request *);                          /* frees the body */
+void request_target(struct request *, const void *, size_t); /* appends */
+void request_head_done(struct request *);                    /* before its body */
 void request_body(struct request *, const void *, size_t);
 
 enum act {
@@ -43,9 +43,9 @@ struct answer {
 	unsigned status;
 	unsigned grpc_status;
 	bool json;
-	bool own;          /* its bytes are text[] or the request's body, not the pattern */
+	bool own; /* its bytes are text[] or the request's body, not the pattern */
 	size_t bytes;
-	uint64_t due_us;   /* 0: at once */
+	uint64_t due_us; /* 0: at once */
 	char text[96];
 };
 

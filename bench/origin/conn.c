@@ -8,9 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PIECES    16             /* of one write */
-#define COPY_MAX  ((size_t)8192) /* bodies up to this are copied behind their heads */
-#define LATER_MAX ((size_t)65536)
+#define PIECES   16             /* of one write */
+#define COPY_MAX ((size_t)8192) /* bodies up to this are copied behind their heads */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #define TELLING 4 /* bytes of it that no method begins with */
@@ -148,15 +147,15 @@ conn_reset(struct conn *c)
 }
 
 static int
-pieces(const struct conn *c, struct iovec *iov)
+pieces(const struct conn *c, size_t from, struct iovec *iov)
 {
-	const struct worker *w = c->worker;
+	struct worker *w = c->worker;
 	int n = 0;
 
 	if (c->n_left)
 		iov[n++] = (struct iovec){c->left + c->left_at, c->n_left};
 	if (w->staged)
-		iov[n++] = (struct iovec){(void *)(uintptr_t)w->stage, w->staged};
+		iov[n++] = (struct iovec){w->stage + from, w->staged};
 	size_t at = c->body_at % PATTERN, left = c->n_body;
 
 	while (left && n < PIECES) {
@@ -190,7 +189,8 @@ write_some(struct conn *c, const struct iovec *iov, int n)
 		}
 	}
 	do
-		wrote = n == 1 ? write(c->fd, iov[0].iov_base, iov[0].iov_len) : writev(c->fd, iov, n);
+		wrote =
+		    n == 1 ? write(c->fd, iov[0].iov_base, iov[0].iov_len) : writev(c->fd, iov, n);
 	while (wrote < 0 && errno == EINTR);
 	if (wrote < 0)
 		return errno == EAGAIN ? 0 : -1;
@@ -215,9 +215,7 @@ conn_flush(struct conn *c)
 	size_t from = 0; /* of the stage */
 	int n;
 
-	while (!c->dead && (n = pieces(c, iov)) > 0) {
-		if (!c->n_left && w->staged)
-			iov[0].iov_base = w->stage + from;
+	while (!c->dead && (n = pieces(c, from, iov)) > 0) {
 		ssize_t wrote = write_some(c, iov, n);
 
 		if (wrote == 0)
@@ -244,17 +242,15 @@ conn_flush(struct conn *c)
 		c->left = NULL;
 		c->left_at = c->room_left = 0;
 	}
-	if (c->last && !conn_blocked(c))
-		c->dead = true;
 }
 
 /* --- in ----------------------------------------------------------------------- */
 
-static void input(struct conn *, const unsigned char *, size_t);
+static void input(struct conn *, unsigned char *, size_t);
 
 /* Nothing is kept of the beginning but how much there was: it is known what it was. */
 static void
-sniff(struct conn *c, const unsigned char *p, size_t n)
+sniff(struct conn *c, unsigned char *p, size_t n)
 {
 	size_t had = c->sniffed, i = 0;
 
@@ -273,13 +269,17 @@ sniff(struct conn *c, const unsigned char *p, size_t n)
 	} else {
 		c->speaks = SPEAKS_H2;
 	}
-	if (had)
-		input(c, (const unsigned char *)preface, had);
+	if (had) {
+		unsigned char before[TELLING];
+
+		memcpy(before, preface, had);
+		input(c, before, had);
+	}
 	input(c, p, n);
 }
 
 static void
-input(struct conn *c, const unsigned char *p, size_t n)
+input(struct conn *c, unsigned char *p, size_t n)
 {
 	switch (c->speaks) {
 	case SPEAKS_UNKNOWN:
@@ -361,7 +361,8 @@ ready(struct source *source, uint32_t events)
 static void
 arm(struct conn *c)
 {
-	uint32_t wanted = EPOLLRDHUP | (c->deaf || c->last ? 0 : EPOLLIN) | (conn_blocked(c) ? EPOLLOUT : 0);
+	uint32_t in = c->last ? 0 : EPOLLRDHUP | (c->deaf ? 0 : EPOLLIN);
+	uint32_t wanted = in | (conn_blocked(c) ? EPOLLOUT : 0);
 	struct epoll_event e = {.events = wanted, .data.ptr = c};
 
 	if (wanted == c->armed)
@@ -376,14 +377,16 @@ go_on(struct conn *c)
 {
 	if (conn_blocked(c))
 		return false;
-	if (c->speaks == SPEAKS_H1 && h1_resume(c))
-		return true;
-	if (c->speaks != SPEAKS_H1 && c->deaf) {
+	bool was_deaf = c->deaf;
+
+	if (c->speaks == SPEAKS_H1 && !h1_resume(c))
+		return false;
+	if (!was_deaf)
+		return c->speaks == SPEAKS_H1;
+	if (c->speaks != SPEAKS_H1)
 		c->deaf = false;
-		take_input(c); /* of TLS there may be some that epoll knows nothing of */
-		return true;
-	}
-	return false;
+	take_input(c); /* of TLS there may be some that epoll knows nothing of */
+	return true;
 }
 
 void
@@ -394,6 +397,8 @@ conn_settle(struct conn *c)
 			h2_output(c);
 		conn_flush(c);
 	} while (!c->dead && go_on(c));
+	if (c->last && !conn_blocked(c))
+		c->dead = true;
 	if (!c->dead && c->worker->script.refuse)
 		conn_refuse(c);
 	if (c->dead)

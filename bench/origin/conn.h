@@ -27,9 +27,10 @@ struct h1 {
 	bool waiting; /* for the timer, or for ever */
 	bool expects; /* 100-continue */
 	bool websocket;
-	unsigned n_name, n_key;
-	char name[20]; /* of the field that is being read, if it is one that counts */
-	char key[25];
+	unsigned n_name, n_value;
+	char name[20];        /* of the field that is being read, if it is one that counts */
+	char value[28];       /* its beginning */
+	char key[25];         /* Sec-WebSocket-Key */
 	unsigned char *later; /* input that came while it could not be looked at */
 	size_t n_later, room;
 };
@@ -37,6 +38,7 @@ struct h1 {
 struct websocket {
 	unsigned char head[14];
 	unsigned n_head;
+	bool open;     /* the head is whole, the payload comes */
 	uint64_t left; /* of the frame's payload */
 	unsigned mask_at;
 	unsigned char mask[4];
@@ -60,6 +62,7 @@ struct conn {
 	unsigned active;  /* requests that are worked on */
 	bool deaf;        /* does not want input */
 	bool last;        /* closes when everything is written */
+	bool going;       /* HTTP/2: GOAWAY was said */
 	bool dead;        /* freed at the end of its turn */
 	/* what the socket did not take, then so much of the pattern */
 	unsigned char *left;
@@ -92,7 +95,7 @@ void conn_refuse(struct conn *);
 
 void h1_begin(struct conn *);
 void h1_end(struct conn *);
-void h1_input(struct conn *, const unsigned char *, size_t);
+void h1_input(struct conn *, unsigned char *, size_t);
 bool h1_resume(struct conn *); /* looks at the input that waited; false: there was nothing to do */
 
 int h2_begin(struct conn *);
@@ -104,9 +107,9 @@ int h2_init(struct origin *);
 void h2_fini(struct origin *);
 void h2_streams_free(struct worker *);
 
-void websocket_accept_key(const char *key, size_t n, char accept[29]); /* RFC 6455 section 4.2.2 */
+void websocket_accept(const char key[25], char accept[29]); /* RFC 6455 section 4.2.2 */
 void websocket_begin(struct conn *);
-void websocket_input(struct conn *, const unsigned char *, size_t);
+void websocket_input(struct conn *, unsigned char *, size_t); /* changes the bytes */
 
 SSL_CTX *tls_context(const char *chain, const char *key); /* NULL: printed */
 

@@ -23,7 +23,8 @@ on_begin(llhttp_t *parser)
 
 	request_begin(&h->request);
 	h->expects = h->websocket = false;
-	h->n_name = h->n_key = 0;
+	h->n_name = h->n_value = 0;
+	h->key[0] = '\0';
 	c->active = 1;
 	return 0;
 }
@@ -69,14 +70,10 @@ on_value(llhttp_t *parser, const char *p, size_t n)
 
 	if (h->n_name >= sizeof h->name)
 		return 0;
-	if (named(h, "expect", 6)) {
-		h->expects = true;
-	} else if (named(h, "upgrade", 7)) {
-		h->websocket = n == 9 && !strncasecmp(p, "websocket", 9);
-	} else if (named(h, "sec-websocket-key", 17) && h->n_key + n < sizeof h->key) {
-		memcpy(h->key + h->n_key, p, n);
-		h->n_key += (unsigned)n;
-	}
+	if (h->n_value + n >= sizeof h->value)
+		n = sizeof h->value - 1 - h->n_value;
+	memcpy(h->value + h->n_value, p, n);
+	h->n_value += (unsigned)n;
 	return 0;
 }
 
@@ -84,8 +81,16 @@ static int
 on_value_done(llhttp_t *parser)
 {
 	struct conn *c = parser->data;
+	struct h1 *h = &c->h1;
 
-	c->h1.n_name = 0;
+	h->value[h->n_value] = '\0';
+	if (named(h, "expect", 6))
+		h->expects = true;
+	else if (named(h, "upgrade", 7))
+		h->websocket = !strcasecmp(h->value, "websocket");
+	else if (named(h, "sec-websocket-key", 17) && h->n_value == sizeof h->key - 1)
+		memcpy(h->key, h->value, sizeof h->key);
+	h->n_name = h->n_value = 0;
 	return 0;
 }
 
@@ -135,15 +140,33 @@ static const llhttp_settings_t settings = {
 static const char *
 reason(unsigned status)
 {
-	return llhttp_status_name((llhttp_status_t)status);
+	switch (status) {
+	case 200:
+		return "OK";
+	case 413:
+		return "Content Too Large";
+	case 429:
+		return "Too Many Requests";
+	case 500:
+		return "Internal Server Error";
+	case 502:
+		return "Bad Gateway";
+	case 503:
+		return "Service Unavailable";
+	case 504:
+		return "Gateway Timeout";
+	default:
+		return "Fault";
+	}
 }
 
 /* A head but for the bytes of its length. */
 static int
 head(const struct worker *w, const struct answer *a, bool closes, char *to, size_t room)
 {
-	return snprintf(to, room, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nX-Version: %s\r\n%sContent-Length: ",
-	    a->status, reason(a->status), a->json ? "application/json" : "text/plain", w->script.version,
+	return snprintf(to, room,
+	    "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nX-Version: %s\r\n%sContent-Length: ", a->status,
+	    reason(a->status), a->json ? "application/json" : "text/plain", w->script.version,
 	    closes ? "Connection: close\r\n" : "");
 }
 
@@ -200,7 +223,7 @@ upgrade(struct conn *c)
 	struct h1 *h = &c->h1;
 	char accept[29], text[256];
 
-	websocket_accept_key(h->key, h->n_key, accept);
+	websocket_accept(h->key, accept);
 	int n = snprintf(text, sizeof text,
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 	    "X-Version: %s\r\nSec-WebSocket-Accept: %s\r\n\r\n",
@@ -220,9 +243,15 @@ act(struct conn *c)
 	struct h1 *h = &c->h1;
 	struct answer *a = &h->answer;
 
+	if (a->act == ACT_HANG) {
+		h->waiting = true;
+		return;
+	}
+	if (!llhttp_should_keep_alive(&h->parser))
+		c->last = true;
 	switch (a->act) {
 	case ACT_ANSWER:
-		if (h->websocket && a->status == 200) {
+		if (h->parser.upgrade && h->websocket && h->key[0] && a->status == 200) {
 			upgrade(c);
 			return;
 		}
@@ -239,8 +268,7 @@ act(struct conn *c)
 		conn_reset(c);
 		break;
 	case ACT_HANG:
-		h->waiting = true;
-		return;
+		break;
 	}
 	done(c);
 }
@@ -260,8 +288,6 @@ decide(struct conn *c)
 {
 	struct h1 *h = &c->h1;
 
-	if (!llhttp_should_keep_alive(&h->parser))
-		c->last = true;
 	answer_decide(c->worker, &h->request, &h->answer);
 	if (h->answer.due_us) {
 		h->waiting = true;
@@ -293,7 +319,8 @@ later(struct conn *c, const unsigned char *p, size_t n)
 static void
 refuse_to_read(struct conn *c)
 {
-	static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+	static const char text[] =
+	    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 	conn_put(c, text, sizeof text - 1);
 	c->last = true;
@@ -301,7 +328,7 @@ refuse_to_read(struct conn *c)
 }
 
 void
-h1_input(struct conn *c, const unsigned char *p, size_t n)
+h1_input(struct conn *c, unsigned char *p, size_t n)
 {
 	struct h1 *h = &c->h1;
 
@@ -322,10 +349,14 @@ h1_input(struct conn *c, const unsigned char *p, size_t n)
 			refuse_to_read(c);
 			return;
 		}
-		const unsigned char *end = (const unsigned char *)llhttp_get_error_pos(&h->parser);
+		if (e == HPE_PAUSED_UPGRADE) { /* it was answered, and not by an upgrade */
+			llhttp_resume_after_upgrade(&h->parser);
+			continue;
+		}
+		size_t used = (size_t)(llhttp_get_error_pos(&h->parser) - (const char *)p);
 
-		n -= (size_t)(end - p);
-		p = end;
+		n -= used;
+		p += used;
 		llhttp_resume(&h->parser);
 		decide(c);
 	}

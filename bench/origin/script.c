@@ -144,7 +144,7 @@ set_one(struct script *s, const char *key, const char *value)
 	if (!strcmp(key, "how"))
 		return how(value, &s->how);
 	if (!strcmp(key, "status"))
-		return number(value, 200, 599, &s->status);
+		return number(value, 400, 599, &s->status);
 	if (!strcmp(key, "grpc_status"))
 		return number(value, 1, 16, &s->grpc_status);
 	if (!strcmp(key, "refuse"))

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCRIPT_VERSION  32              /* bytes of the version's text, NUL included */
+#define SCRIPT_VERSION  32                  /* bytes of the version's text, NUL included */
 #define SCRIPT_ALWAYS   ((uint64_t)1 << 32) /* the share that is everything */
 #define SCRIPT_BODY_MAX ((size_t)1 << 30)
 

@@ -39,7 +39,8 @@ struct counters {
 static inline void
 count(_Atomic uint64_t *one)
 {
-	atomic_store_explicit(one, atomic_load_explicit(one, memory_order_relaxed) + 1, memory_order_relaxed);
+	atomic_store_explicit(
+	    one, atomic_load_explicit(one, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* What epoll tells of. */
@@ -57,7 +58,7 @@ struct worker {
 	struct origin *origin;
 	pthread_t thread;
 	int epoll;
-	int wake; /* eventfd: there is a new script, or the end */
+	int wake;  /* eventfd: there is a new script, or the end */
 	int spare; /* a descriptor to give up when there is no other */
 	struct source woken;
 	struct door doors[LISTENERS];

@@ -170,7 +170,7 @@ def test_inconclusive_rolls_back_when_that_is_wanted(pair):
 
 # --- orders --------------------------------------------------------------------------------------
 def test_pause_and_resume(pair):
-    teal = pair((25, "1s"), (100, "1s"))
+    teal = pair((25, "1s"), (100, "200ms"))
     with Load(teal, h1=2) as load:
         order(teal, "start")
         load.more(5)
