@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <openssl/err.h>
 
 #define PIECES   16             /* of one write */
 #define COPY_MAX ((size_t)8192) /* bodies up to this are copied behind their heads */

@@ -222,7 +222,8 @@ view_service(struct control *control, const struct service *s)
 	put(o, "split", json_string(split_word(config->split.by)));
 	put(o, "maintenance",
 	    json_boolean(atomic_load_explicit(&s->state->maintenance, memory_order_relaxed)));
-	put(o, "tripped", json_boolean(course_tripped(course)));
+	/* told when control has heard of it and written it down, not when a worker's flip is seen */
+	put(o, "tripped", json_boolean(release->trip.on));
 	put(o, "trip", view_trip(release, course));
 	put(o, "window_ms", json_integer(window_ms));
 	put(o, "rollout", view_rollout(release, &config->rollout));

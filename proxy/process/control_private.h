@@ -88,7 +88,7 @@ void control_record(struct control *, const struct service *, const struct chang
     const char *action, const char *from, const char *to, const char *reason,
     const struct verdict *);
 
-void change_refuse(change_done *, void *arg, unsigned status, const char *code, const char *fmt,
+void change_refuse(change_done *done, void *arg, unsigned status, const char *code, const char *fmt,
     ...) __attribute__((format(printf, 5, 6)));
 /* true: somebody else changed the service since the caller looked; answered. */
 bool change_stale(const struct service *, const struct change *, change_done *, void *arg);

@@ -241,7 +241,7 @@ rollouts(const struct scrape *m)
 
 		fputs("teal_tripped{", m->out);
 		label(m->out, "service", s->config->name);
-		fprintf(m->out, "} %d\n", course_tripped(service_course(s->state)));
+		fprintf(m->out, "} %d\n", control_release(m->control, s)->trip.on);
 	}
 	family(m, "teal_trips_total", "counter", "Candidates thrown out, by the rule they broke.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++) {

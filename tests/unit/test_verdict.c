@@ -160,7 +160,8 @@ no_way_back_freezes(void **state)
 	verdict(&v, &limits, GREEN, &candidate, &live, 1);
 	assert_int_equal(v.word, VERDICT_PASS);
 	assert_true(v.frozen);
-	assert_non_null(strstr(v.reason, "blue could not take the traffic: no backend of it is up"));
+	assert_non_null(
+	    strstr(v.reason, "blue could not take the traffic: no backend of it is up"));
 	live.backends_up = 1;
 	verdict(&v, &limits, GREEN, &candidate, &live, 1);
 	assert_false(v.frozen);
