@@ -58,7 +58,7 @@ answer_own(const struct request *r, const struct answer *a)
 	return a->json ? (const unsigned char *)a->text : r->body;
 }
 
-/* The bytes of all other bodies: those of a body at offset i are those of the pattern at i modulo its size. */
+/* All other bodies: the byte at offset i is the pattern's at i modulo its size. */
 #define PATTERN ((size_t)65536)
 extern unsigned char pattern[PATTERN];
 void pattern_init(void);

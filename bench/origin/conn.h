@@ -1,8 +1,9 @@
 /*
  * A connection: bytes in and out, clear or TLS, and what it speaks, which its first bytes tell.
  *
- * What is written in one turn is staged in the worker's buffer and goes out at the turn's end in one call; only what the
- * socket does not take is kept by the connection.  So an idle connection holds no buffer.
+ * What is written in one turn is staged in the worker's buffer and goes out at the turn's end in
+ * one call; only what the socket does not take is kept by the connection.  So an idle connection
+ * holds no buffer.  A worker's thread.
  */
 #ifndef ORIGIN_CONN_H
 #define ORIGIN_CONN_H
@@ -88,7 +89,8 @@ conn_blocked(const struct conn *c)
 	return c->n_left || c->n_body;
 }
 void conn_reset(struct conn *); /* RST, nothing more is written */
-/* The end of a turn: writes what is staged, goes on with what waited for that, arms epoll, frees the dead. */
+/* The end of a turn: writes what is staged, goes on with what waited for that, arms epoll, frees
+ * the dead. */
 void conn_settle(struct conn *);
 /* Idle ones are closed, the others close when they are. */
 void conn_refuse(struct conn *);

@@ -233,12 +233,18 @@ int
 control_open(const char *path)
 {
 	struct listener l = {.reserve = -1};
+	size_t n = strlen(path);
+
+	if (n >= sizeof l.address.un.sun_path) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	l.address.un.sun_family = AF_UNIX;
-	if (fd < 0 || strlen(path) >= sizeof l.address.un.sun_path)
+	if (fd < 0)
 		return -1;
-	strcpy(l.address.un.sun_path, path);
+	l.address.un.sun_family = AF_UNIX;
+	memcpy(l.address.un.sun_path, path, n + 1);
 	unlink(path);
 	mode_t mask = umask(077);
 	int bad = bind(fd, &l.address.any, sizeof l.address.un) || listen(fd, CLIENTS);

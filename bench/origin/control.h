@@ -1,6 +1,7 @@
 /*
- * The control socket: a Unix socket, one command a line, one answer a line ("ok", "error ...", JSON; `since` ends with ".").
- * The main thread's; a client that does not read its answer holds it up for a few seconds at most.
+ * The control socket: a Unix socket, one command a line, one answer a line ("ok", "error: ...",
+ * JSON; `since` ends with ".").  The main thread's; a client that does not read its answer holds
+ * it up for a few seconds at most.
  */
 #ifndef ORIGIN_CONTROL_H
 #define ORIGIN_CONTROL_H

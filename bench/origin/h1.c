@@ -1,8 +1,9 @@
 /*
- * HTTP/1.1: llhttp reads, one request at a time; the next one of a pipeline is looked at when this one is answered.
+ * HTTP/1.1: llhttp reads, one request at a time; the next one of a pipeline is looked at when
+ * this one is answered.
  *
- * llhttp keeps its place in a head that came in part, so input is stored only while a request waits for its moment or
- * the socket is full.
+ * llhttp keeps its place in a head that came in part, so input is stored only while a request
+ * waits for its moment or the socket is full.
  */
 #include "bench/origin/conn.h"
 

@@ -1,6 +1,6 @@
 /*
- * HTTP/2 through nghttp2.  Bodies are not copied into nghttp2's frames: they go from the pattern to the stage.  A stream's
- * memory is used again by later ones of its worker.
+ * HTTP/2 through nghttp2.  Bodies are not copied into nghttp2's frames: they go from the pattern
+ * to the stage.  A stream's memory is used again by later ones of its worker.
  */
 #include "bench/origin/conn.h"
 
@@ -12,8 +12,8 @@
 #define STREAM_WINDOW     (1u << 20)
 #define CONNECTION_WINDOW (16 << 20)
 
-/* A request on a stream and its answer.  Belongs to its connection until nghttp2 closes the stream, then to the worker's
- * free list. */
+/* A request on a stream and its answer.  Belongs to its connection until nghttp2 closes the
+ * stream, then to the worker's free list. */
 struct stream {
 	struct conn *conn;
 	struct stream *next, **prev; /* in use: of the connection; free: of the worker, by next */
@@ -140,7 +140,8 @@ put_body(struct conn *c, const struct stream *s, size_t at, size_t n)
 	}
 }
 
-/* gRPC, length-prefixed message: not compressed, four bytes of length. An echo has the prefix it came with. */
+/* gRPC's message: a byte that says it is not compressed, four of length.  An echo has the prefix
+ * it came with. */
 static bool
 has_prefix(const struct stream *s)
 {

@@ -1,6 +1,6 @@
 /*
- * The last JOURNAL requests, with the moment each was decided upon.  Any thread; one lock, so it costs
- * something while it is on.
+ * The last JOURNAL requests, with the moment each was decided upon.  Any thread; one lock, so it
+ * costs a little while it is on.
  */
 #ifndef ORIGIN_JOURNAL_H
 #define ORIGIN_JOURNAL_H
@@ -21,8 +21,8 @@ struct journal_entry {
 
 void journal_add(const char *target, size_t n, bool faulty);
 void journal_clear(void);
-/* Copies up to `max` entries, the oldest first, from number *at on, which moves behind them; entries before `us` are
- * passed over.  0: there are no more. */
+/* Copies up to `max` entries, the oldest first, from number *at on, which moves behind them;
+ * entries before `us` are passed over.  0: there are no more. */
 size_t journal_read(uint64_t *at, uint64_t us, struct journal_entry *, size_t max);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * Listening sockets, opened by control and handed to the workers, who close them.
  *
- * TCP: one for each worker (SO_REUSEPORT), and one that is bound and never listens, so that the port stays ours while
- * connections are refused.  Unix: one, of which each worker has a duplicate.
+ * TCP: one for each worker (SO_REUSEPORT), and one that is bound and never listens, so that the
+ * port stays ours while connections are refused.  Unix: one, of which each worker has a
+ * duplicate.
  */
 #include "bench/origin/worker.h"
 
@@ -90,6 +91,35 @@ bound(struct listener *l)
 		return -1;
 	}
 	return fd;
+}
+
+/* By another program: SO_REUSEPORT would share the port with it, a Unix socket would be taken
+ * away. */
+static bool
+taken(const struct listener *l)
+{
+	int fd = socket(l->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, bad;
+
+	if (fd < 0)
+		return true;
+	if (l->local) {
+		bad = connect(fd, &l->address.any, l->n_address) == 0;
+		errno = EADDRINUSE;
+	} else {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+		bad = bind(fd, &l->address.any, l->n_address);
+	}
+	int why = errno;
+
+	close(fd);
+	errno = why;
+	return bad;
+}
+
+int
+listener_start(struct listener *l, unsigned workers)
+{
+	return taken(l) ? -1 : listener_open(l, workers);
 }
 
 int

@@ -1,6 +1,6 @@
 /*
- * bench/origin: a fast backend that fails as it is told.  HTTP/1.1, HTTP/2 and WebSocket on one port; bench/README.md says
- * what it answers and what can be set.
+ * bench/origin: a fast backend that fails as it is told.  HTTP/1.1, HTTP/2 and WebSocket on one
+ * port; bench/README.md says what it answers and what can be set.
  *
  * The main thread reads commands (control.c); workers (worker.c) serve.
  */
@@ -132,7 +132,7 @@ static void
 start(struct origin *o)
 {
 	for (unsigned i = 0; i < o->n_listeners; i++)
-		if (listener_open(&o->listeners[i], o->n_workers))
+		if (listener_start(&o->listeners[i], o->n_workers))
 			die(o->listeners[i].name);
 	for (unsigned i = 0; i < o->n_workers; i++)
 		if (!worker_start(o, i))

@@ -53,7 +53,7 @@ share(const char *text, uint64_t *to)
 	char *end;
 	double percent = strtod(text, &end);
 
-	if (end == text || (strcmp(end, "%") && *end) || !(percent >= 0 && percent <= 100))
+	if (end == text || strcmp(end, "%") != 0 || !(percent >= 0 && percent <= 100))
 		return false;
 	*to = (uint64_t)(percent / 100 * (double)SCRIPT_ALWAYS + 0.5);
 	return true;

@@ -1,6 +1,7 @@
 /*
- * What the origin does now: the answers it gives and the faults it has, as said over the control socket.
- * Control owns the one that counts; each worker has a copy and takes a new one between two turns.
+ * What the origin does now: the answers it gives and the faults it has, as said over the control
+ * socket.  Control owns the one that counts; each worker has a copy and takes a new one between two
+ * turns.
  */
 #ifndef ORIGIN_SCRIPT_H
 #define ORIGIN_SCRIPT_H
@@ -35,7 +36,8 @@ struct script {
 
 void script_init(struct script *);
 void script_reset(struct script *); /* all faults off; body, version and log stay */
-/* Applies "key=value key=value ..." (changes the text), all of it or nothing: NULL, or what is wrong. */
+/* Applies "key=value key=value ..." (changes the text), all of it or nothing; NULL, or what is
+ * wrong. */
 const char *script_set(struct script *, char *text);
 bool script_version(struct script *, const char *text);
 

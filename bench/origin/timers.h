@@ -1,5 +1,6 @@
 /*
- * Answers that wait for their moment: a binary heap, one per worker.  A timer lives in what it belongs to.
+ * Answers that wait for their moment: a binary heap, one per worker.  A timer lives in what it
+ * belongs to.
  */
 #ifndef ORIGIN_TIMERS_H
 #define ORIGIN_TIMERS_H

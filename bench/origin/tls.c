@@ -1,6 +1,6 @@
 /*
- * Server side of TLS: one certificate, HTTP/2 and HTTP/1.1 by ALPN.  What a connection then speaks is told by its first bytes,
- * as without TLS.
+ * Server side of TLS: one certificate, HTTP/2 and HTTP/1.1 by ALPN.  What a connection then
+ * speaks is told by its first bytes, as without TLS.
  */
 #include "bench/origin/conn.h"
 

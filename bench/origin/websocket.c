@@ -1,6 +1,7 @@
 /*
- * RFC 6455, the server's side: each frame is given back as it comes, without its mask; a ping as a pong; a close as
- * a close, and then the connection ends.  No frame is kept, so messages may be of any size.
+ * RFC 6455, the server's side: each frame is given back as it comes, without its mask; a ping as
+ * a pong; a close as a close, and then the connection ends.  No frame is kept, so messages may be
+ * of any size.
  */
 #include "bench/origin/conn.h"
 

@@ -1,6 +1,7 @@
 /*
- * A worker: one thread, one epoll loop, its own listening sockets (SO_REUSEPORT) and connections.  It shares
- * nothing with the others but the script, of which it takes a copy when control says so.
+ * A worker: one thread, one epoll loop, its own listening sockets (SO_REUSEPORT) and connections.
+ * It shares nothing with the others but the script, of which it takes a copy when control says
+ * so.
  */
 #ifndef ORIGIN_WORKER_H
 #define ORIGIN_WORKER_H
@@ -117,8 +118,10 @@ void origin_publish(struct origin *, const struct script *);
 void origin_end(struct origin *); /* ends and joins all workers */
 
 int listener_parse(struct listener *, const char *text); /* ADDR:PORT, [v6]:PORT, unix:/path */
-int listener_open(struct listener *, unsigned workers);  /* -1: errno */
-void listener_print(const struct listener *);            /* a line, with the port it really has */
-void listener_remove(struct listener *);                 /* at the end */
+int listener_start(
+    struct listener *, unsigned workers); /* -1: errno; EADDRINUSE: another program's */
+int listener_open(struct listener *, unsigned workers); /* again, after it was closed */
+void listener_print(const struct listener *);           /* a line, with the port it really has */
+void listener_remove(struct listener *);                /* at the end */
 
 #endif

@@ -379,15 +379,13 @@ on_gate(void *arg, const struct run_result *result)
 
 /* --- trips ------------------------------------------------------------------------------------ */
 
+/* All of it is in the release already. */
 static void
 save_trip(struct release *r)
 {
-	struct service *s = service_of(r);
-	struct want w;
 	char err[256];
 
-	want_now(&w, r->control, s, service_course(s->state));
-	r->unsaved = control_save(r->control, s, &w, err, sizeof(err)) == -1;
+	r->unsaved = control_save(r->control, NULL, NULL, err, sizeof(err)) == -1;
 	r->again_ms = control_now_ms() + AGAIN_MS;
 }
 
@@ -415,9 +413,9 @@ release_tripped(struct release *r, const struct verdict *v)
 		r->rollout_wall_ms = r->trip.wall_ms;
 	}
 	release_point(r, 0, "trip");
+	atomic_fetch_add(&s->state->epoch, 1);
 	save_trip(r);
 	guard_weight(s->state, false, 0, control_now_ms());
-	atomic_fetch_add(&s->state->epoch, 1);
 	control_leave(c, s, candidate, true, NULL);
 	log_warn("%s: %s is TRIPPED by %s: %s; all traffic is on %s", name_of(r),
 	    color_name(candidate), rule_name(v->rule), v->reason, color_name(live));
@@ -508,7 +506,10 @@ beat(struct release *r, int64_t now)
 		return;
 	next = r->rollout;
 	if (next.state == ROLLOUT_STEPPING && !next.entered) {
-		if (r->gate == NULL)
+		/* after a restart, or a disk that refused: nothing of it has to be written again */
+		if (r->gate == NULL && config_of(r)->gate.command.n != 0)
+			ask_gate(r);
+		else if (r->gate == NULL)
 			act_on(r, &next, ROLLOUT_NEXT);
 		return;
 	}
