@@ -63,7 +63,7 @@ turn(struct rollout *r, enum rollout_state state)
 {
 	r->state = state;
 	r->frozen = false;
-	r->ticked_ms = 0;
+	r->ticked_ms = r->thawed_ms = 0;
 	r->reason[0] = '\0';
 }
 
@@ -157,6 +157,19 @@ freeze(struct rollout *r, bool frozen, const struct verdict *v)
 	return ROLLOUT_SAY;
 }
 
+/* A live color at its limit must not make the rollout freeze and go on ten times a second. */
+static bool
+thawed(struct rollout *r, bool frozen, int64_t now_ms)
+{
+	if (!r->frozen || frozen) {
+		r->thawed_ms = 0;
+		return false;
+	}
+	if (r->thawed_ms == 0)
+		r->thawed_ms = now_ms;
+	return now_ms - r->thawed_ms >= ROLLOUT_THAW_MS;
+}
+
 static enum rollout_act
 held_well(struct rollout *r, const struct rollout_config *c, const struct verdict *v)
 {
@@ -211,8 +224,10 @@ rollout_tick(
 	run_clock(r, v->frozen, now_ms);
 	if (v->word == VERDICT_FAIL && !v->frozen)
 		return give_up(r, v->reason);
-	if (r->frozen != v->frozen)
-		return freeze(r, v->frozen, v);
+	if (v->frozen && !r->frozen)
+		return freeze(r, true, v);
+	if (thawed(r, v->frozen, now_ms))
+		return freeze(r, false, v);
 	if (r->frozen || (r->waiting && !c->automatic))
 		return ROLLOUT_STAY;
 	if (r->held_ms < r->steps[r->step].hold_ms)

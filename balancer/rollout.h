@@ -33,6 +33,7 @@ const char *rollout_state_name(enum rollout_state);
 int rollout_state_parse(const char *word, enum rollout_state *);
 
 #define ROLLOUT_REASON_MAX 384
+#define ROLLOUT_THAW_MS    3000 /* not frozen for so long before it goes on: no flutter at the limit */
 struct rollout {
 	enum rollout_state state;
 	enum color to; /* whom it brings in */
@@ -46,6 +47,7 @@ struct rollout {
 	int64_t held_ms;
 	/* Monotonic time of the last tick; 0: the clock stands still until the next. */
 	int64_t ticked_ms;
+	int64_t thawed_ms; /* frozen, but the verdict is not any more since then; 0; kept nowhere */
 	/* Why it is in its state, or what it waits for; "". */
 	char reason[ROLLOUT_REASON_MAX];
 };

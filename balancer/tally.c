@@ -213,7 +213,7 @@ tally_add(struct tally *t, unsigned w, const struct tally_sample *sample)
 	struct cell *c = cell_of(t, w);
 	struct slot *s = NULL;
 
-	if (counts_in_window(t, c, sample->generation))
+	if (!sample->unknown && counts_in_window(t, c, sample->generation))
 		s = enter_second(c, sample->now_ms / 1000);
 	if (GET(&c->first_ms) == 0)
 		SET(&c->first_ms, sample->now_ms > 0 ? sample->now_ms : 1);

@@ -27,6 +27,7 @@ struct tally_sample {
 	int64_t head_us; /* to the response head; < 0: there was none */
 	unsigned status; /* as answered by the backend; 0: none */
 	bool failure;
+	bool unknown; /* neither answered nor failed: it counts in no window */
 	/* tally_generation() when the exchange began; of an older one only the life-long counters count */
 	uint32_t generation;
 };

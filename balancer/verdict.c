@@ -296,11 +296,18 @@ fails_failure_rate(const struct question *q, struct verdict *out)
 static void
 say_slow(const struct seen *s, const char *whose, const struct question *q, struct verdict *out)
 {
-	say(out, "%llu of %llu of %s answers took longer than %s", (unsigned long long)s->slow,
-	    (unsigned long long)s->requests, whose, duration(q->limits->p95_ms).s);
-	if (s->overdue != 0)
-		say(out, ", %llu unanswered for longer than %s", (unsigned long long)s->overdue,
+	const char *limit = q->limits->p95_ms == 0 ? "" : " for longer than ";
+
+	if (s->requests != 0)
+		say(out, "%llu of %llu of %s answers took longer than %s",
+		    (unsigned long long)s->slow, (unsigned long long)s->requests, whose,
 		    duration(q->limits->p95_ms).s);
+	if (s->overdue != 0 && s->requests != 0)
+		say(out, ", %llu unanswered%s%s", (unsigned long long)s->overdue, limit,
+		    duration(q->limits->p95_ms).s);
+	else if (s->overdue != 0)
+		say(out, "%llu of %s requests are unanswered%s%s", (unsigned long long)s->overdue,
+		    whose, limit, duration(q->limits->p95_ms).s);
 }
 
 static void

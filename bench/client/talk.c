@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <openssl/err.h>
+
 #include "bench/client/client.h"
 
 enum frame_type { FRAME_DATA = 0, FRAME_HEADERS = 1, FRAME_SETTINGS = 4 };
@@ -161,8 +163,9 @@ answer_h2(struct conn *conn)
 }
 
 static enum drive
-echo_check(const struct client *c, struct conn *conn, const unsigned char *data)
+echo_check(const struct client *c, const struct conn *conn)
 {
+	const unsigned char *data = (const unsigned char *)conn->in;
 	size_t whole = message_head + c->body;
 
 	if (conn->n_in < whole)
@@ -179,6 +182,7 @@ tls_result(SSL *ssl, int result)
 {
 	int error = SSL_get_error(ssl, result);
 
+	ERR_clear_error();
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? DRIVE_WAIT
 									     : DRIVE_FAILED;
 }
@@ -211,33 +215,24 @@ handshaken(struct client *c, struct conn *conn)
 	return conn->resumed == resume ? DRIVE_DONE : DRIVE_FAILED;
 }
 
-/* Reads what there is.  Only the beginning of an answer is kept, an echo is looked at whole. */
+/* Reads what there is; of a long answer only the beginning is kept. */
 static enum drive
 hear(struct client *c, struct conn *conn)
 {
-	static unsigned char data[TALK_SIZE]; /* of the connection whose turn it is */
-	bool echo = conn->state == CONN_ECHO;
+	static char rest[TALK_SIZE];
 	enum drive d = DRIVE_WAIT;
 
 	while (d == DRIVE_WAIT) {
-		/* what of an echo does not come at once is read again from where it is kept */
-		size_t have = echo ? conn->n_in : 0;
-		int n;
+		bool room = conn->n_in < sizeof(conn->in);
+		int n = room ? SSL_read(conn->ssl, conn->in + conn->n_in,
+				   (int)(sizeof(conn->in) - conn->n_in))
+			     : SSL_read(conn->ssl, rest, sizeof(rest));
 
-		if (have > sizeof(conn->in))
-			return DRIVE_FAILED;
-		memcpy(data, conn->in, have);
-		n = SSL_read(conn->ssl, data + have, (int)(sizeof(data) - have));
 		if (n <= 0)
 			return tls_result(conn->ssl, n);
-		if (conn->n_in < sizeof(conn->in)) {
-			size_t room = sizeof(conn->in) - conn->n_in, take = (size_t)n;
-
-			memcpy(conn->in + conn->n_in, data + have, take < room ? take : room);
-		}
 		conn->n_in += (size_t)n;
-		if (echo)
-			d = echo_check(c, conn, data);
+		if (conn->state == CONN_ECHO)
+			d = echo_check(c, conn);
 		else
 			d = c->h2 ? answer_h2(conn) : answer_h1(c, conn);
 	}

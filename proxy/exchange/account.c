@@ -130,9 +130,15 @@ account_color(struct exchange *x, const struct outcome_row *row)
 {
 	struct engine *e = x->engine;
 	enum outcome answered = failure_of_answer(x);
+	/* Its client did not wait, or it was answered here: how it would have gone nobody knows.  But who waited for too long
+	 * already has seen how slow it is; a hang must not pass because nobody waits for its end. */
+	bool unknown = x->back_status == 0 && !row->failure, late = unknown && crowd_overdue(x);
 	struct tally_sample sample = {
 	    .now_ms = e->turn->now_ms,
-	    .head_us = x->head_us != 0 ? x->head_us - x->asked_us : -1,
+	    .head_us = x->head_us != 0 ? x->head_us - x->asked_us
+		       : late          ? e->turn->now_us - x->asked_us
+				       : -1,
+	    .unknown = unknown && !late,
 	    .status = x->back_status,
 	    /* what the backend answered counts, whether the client stayed to read it or not */
 	    .failure = row->failure || answered != OUTCOME_OK,

@@ -101,8 +101,8 @@ old(const struct exchange *x)
 }
 
 /* Unanswered for longer than limits.p95, and not because its client has not finished asking. */
-static bool
-overdue(const struct exchange *x)
+bool
+crowd_overdue(const struct exchange *x)
 {
 	return old(x) && !exchange_client_is_due(x);
 }
@@ -118,7 +118,7 @@ count_overdue(const struct crowd_color *c, bool guarded, uint32_t generation)
 		if (!old(x))
 			break; /* so are all behind it */
 		/* of those that began under an earlier guard this one knows nothing */
-		x->overdue = guarded && overdue(x) && x->generation == generation;
+		x->overdue = guarded && crowd_overdue(x) && x->generation == generation;
 		n += x->overdue;
 	}
 	return n;
@@ -136,7 +136,7 @@ show_overdue(const struct crowd *crowd, const struct crowd_color *c)
 	{
 		if (e->failed == NULL || n == CROWD_EVIDENCE || !old(x))
 			break;
-		if (!overdue(x))
+		if (!crowd_overdue(x))
 			continue;
 		e->failed(e, x, OUTCOME_HEAD_TIMEOUT);
 		n++;
@@ -172,7 +172,7 @@ look_at_ages(struct crowd *crowd, enum color color, uint32_t course)
 static void
 move_to_live(struct exchange *x, bool replay)
 {
-	enum outcome why = overdue(x) ? OUTCOME_HEAD_TIMEOUT : OUTCOME_COLOR_LEFT;
+	enum outcome why = crowd_overdue(x) ? OUTCOME_HEAD_TIMEOUT : OUTCOME_COLOR_LEFT;
 
 	if (x->why == WHY_FORCED)
 		return;

@@ -42,6 +42,8 @@ void crowd_in(struct exchange *);
 void crowd_head(struct exchange *);
 /* The color has it no more; again: nothing. */
 void crowd_out(struct exchange *);
+/* Unanswered for longer than limits.p95, and not because its client has not finished asking. */
+bool crowd_overdue(const struct exchange *);
 /* The guard tripped the candidate by what this worker saw: the worker is told, and the color is left in this turn. */
 void crowd_trip(struct engine *, const struct service *, const struct verdict *);
 

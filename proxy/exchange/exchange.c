@@ -51,7 +51,7 @@ all_asked(const struct exchange *x)
 bool
 exchange_client_is_due(const struct exchange *x)
 {
-	return !all_asked(x) && x->back_drained == x->body_in;
+	return x->state != X_WAITING && !all_asked(x) && x->back_drained == x->body_in;
 }
 
 /* What the client still sends goes nowhere: it was answered, or its upgrade was refused. */
@@ -524,7 +524,8 @@ on_back_closed(void *user, enum outcome why)
 	if (x->tunnel) {
 		exchange_cut(x, OUTCOME_TUNNEL);
 	} else if (x->response_begun) {
-		account_blame(x, why);
+		if (x->back_status < 500) /* else its head was blamed already */
+			account_blame(x, why);
 		exchange_cut(x, why);
 	} else {
 		ask_again(x, why);

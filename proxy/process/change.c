@@ -179,10 +179,14 @@ control_obey(struct control *c, struct service *s, const struct want *w, uint32_
 	for (unsigned i = 0; i < 2; i++)
 		atomic_store(&state->split_key[i], w->split_key[i]);
 	if (course != seen) {
-		/* first the guard, so that the first request of the new weight finds it awake */
-		guard_weight(state, begins, w->weight_bp, control_now_ms());
+		/* first the guard, so that the first request of the new weight finds it awake; but it must
+		 * not fall asleep before it is sure that no worker has tripped */
+		if (w->weight_bp != 0)
+			guard_weight(state, begins, w->weight_bp, control_now_ms());
 		if (!atomic_compare_exchange_strong(&state->course, &seen, course))
 			return -1;
+		if (w->weight_bp == 0)
+			guard_weight(state, false, 0, control_now_ms());
 		if (flipped || w->weight_bp != course_weight(seen))
 			release_point(r, w->weight_bp, why);
 	}
@@ -309,6 +313,7 @@ control_flip(struct control *c, struct service *s, enum color color, const struc
     change_done *done, void *arg)
 {
 	uint32_t seen = service_course(s->state);
+	struct rollout before;
 	enum rollout_act act;
 	struct want w;
 
@@ -320,6 +325,12 @@ control_flip(struct control *c, struct service *s, enum color color, const struc
 		return;
 	}
 	want_now(&w, c, s, seen);
+	before = w.rollout;
+	if (w.tripped && !w.trip.on) {
+		change_refuse(done, arg, 409, "tripped",
+		    "the candidate was tripped at this moment: look at why, then flip");
+		return;
+	}
 	if (rollout_active(&w.rollout)) {
 		if (color == w.rollout.to)
 			(void)rollout_promote(&w.rollout, true, &act);
@@ -334,8 +345,10 @@ control_flip(struct control *c, struct service *s, enum color color, const struc
 	}
 	w.live = color;
 	w.weight_bp = 0;
-	(void)commit(c, s, &w, seen, ch, "flip", color_name(course_live(seen)), color_name(color),
-	    done, arg);
+	if (commit(c, s, &w, seen, ch, "flip", color_name(course_live(seen)), color_name(color),
+		done, arg) &&
+	    rollout_active(&before))
+		release_flipped(&c->releases[s->index], &before);
 }
 
 void

@@ -20,7 +20,9 @@
 #define EVENTS_MAGIC       0x65766e74u
 #define SUBSCRIPTION_MAGIC 0x73756273u
 #define SUBSCRIBERS_MAX    32
-#define EVENT_BYTES_MAX    (64 * 1024) /* of its JSON; a bigger one is told without its data */
+#define EVENTS_PER_SECOND                                                                          \
+	20 /* as a power of two: more than ever happen, so ids of two lives do not meet */
+#define EVENT_BYTES_MAX (64 * 1024) /* of its JSON; a bigger one is told without its data */
 
 struct subscription {
 	uint32_t magic;
@@ -38,7 +40,9 @@ struct kept {
 struct events {
 	uint32_t magic;
 	struct announce *announce;
-	uint64_t n;                    /* emitted; also the newest one's id */
+	/* Ids go on growing over restarts: the second of the start, in numbers that every JSON reader can hold. */
+	uint64_t before;               /* the first one's id - 1 */
+	uint64_t n;                    /* emitted */
 	struct kept kept[EVENTS_KEPT]; /* by id modulo EVENTS_KEPT */
 	LIST_HEAD(subscription_list, subscription) subscriptions;
 	unsigned n_subscriptions;
@@ -53,6 +57,7 @@ events_new(struct event_base *base, const struct config *config)
 	ENSURE(e != NULL);
 	e->magic = EVENTS_MAGIC;
 	LIST_INIT(&e->subscriptions);
+	e->before = (uint64_t)time(NULL) << EVENTS_PER_SECOND;
 	e->announce = announce_new(base, &config->announce, ANNOUNCE_PAUSE_MS);
 	return e;
 }
@@ -97,14 +102,15 @@ tell_all(struct events *e, const char *text, size_t n)
 	sweep(e);
 }
 
-/* An id from before a restart may be newer than all of ours: then nothing of ours was seen. */
+/* An id of an earlier life, or one that never was: nothing of this life was seen. */
 static void
 tell_missed(struct subscription *s, uint64_t after)
 {
 	struct events *e = s->events;
-	uint64_t first = after > e->n ? 1 : after + 1, newest = e->n;
+	uint64_t newest = e->before + e->n;
+	uint64_t first = after < e->before || after > newest ? e->before + 1 : after + 1;
 
-	if (newest >= EVENTS_KEPT && first <= newest - EVENTS_KEPT)
+	if (e->n >= EVENTS_KEPT && first <= newest - EVENTS_KEPT)
 		first = newest - EVENTS_KEPT + 1;
 	e->telling++;
 	for (uint64_t id = first; id <= newest && s->listener != NULL; id++) {
@@ -207,7 +213,7 @@ events_emit(struct events *e, const char *type, const char *service, json_t *dat
 	CHECK_MAGIC(e, EVENTS_MAGIC);
 	if (!announce_event_known(type)) /* then nobody can choose it in announce.events */
 		log_error("events: \"%s\" is not in the table of events", type);
-	id = ++e->n;
+	id = e->before + ++e->n;
 	json = body(id, type, service != NULL ? service : "", data);
 	json_decref(data);
 	n = asprintf(&text, "id: %" PRIu64 "\nevent: %s\ndata: %s\n\n", id, type, json);

@@ -169,14 +169,13 @@ step_text(char out[48], const struct rollout *o)
 /* --- moves: saved, obeyed, told ------------------------------------------------------------ */
 
 /*
- * One move of a rollout.  by and round: an operator's; NULL: teal's own.  false: it did not happen; err says why ("": a worker
+ * One move of a rollout.  round: an operator's; NULL: teal's own.  false: it did not happen; err says why ("": a worker
  * tripped meanwhile).
  */
 struct move {
 	struct release *r;
 	struct want want;
 	uint32_t seen;
-	const struct change *by;
 	struct round *round;
 	char err[256];
 };
@@ -217,6 +216,14 @@ stop_gate(struct release *r)
 	r->gate = NULL;
 }
 
+/* Nobody goes on while the live color could not take the traffic back. */
+static bool
+no_way_back(const struct release *r)
+{
+	return r->looked && r->verdict.frozen &&
+	       course_weight(service_course(service_of(r)->state)) != 0;
+}
+
 static void on_gate(void *arg, const struct run_result *result);
 
 /* The command is asked before the step; what it says comes to on_gate(). */
@@ -247,7 +254,6 @@ enter(struct release *r, const struct rollout *next, const struct change *by, st
 	char why[48], from[16];
 
 	move_begin(&m, r, next);
-	m.by = by;
 	m.round = round;
 	rollout_entered(&m.want.rollout, control_now_ms());
 	m.want.weight_bp = rollout_weight(&m.want.rollout);
@@ -271,6 +277,7 @@ go_on(struct release *r, const struct rollout *next, const struct change *by, st
     char *err, size_t err_size)
 {
 	struct move m;
+	char why[48];
 
 	stop_gate(r);
 	/* entered: an operator promoted over the gate */
@@ -281,6 +288,10 @@ go_on(struct release *r, const struct rollout *next, const struct change *by, st
 	if (!move(&m, "gate")) {
 		snprintf(err, err_size, "%s", m.err);
 		return false;
+	}
+	if (by != NULL) {
+		step_text(why, next);
+		control_record(r->control, service_of(r), by, "gate asked", "", why, "", NULL);
 	}
 	ask_gate(r);
 	return true;
@@ -295,7 +306,6 @@ promote(struct release *r, const struct rollout *next, const struct change *by, 
 
 	stop_gate(r);
 	move_begin(&m, r, next);
-	m.by = by;
 	m.round = round;
 	m.want.live = next->to;
 	m.want.weight_bp = 0;
@@ -320,7 +330,6 @@ give_up(struct release *r, const struct rollout *next, const struct change *by, 
 
 	stop_gate(r);
 	move_begin(&m, r, next);
-	m.by = by;
 	m.round = round;
 	m.want.weight_bp = 0;
 	if (!move(&m, action)) {
@@ -335,6 +344,21 @@ give_up(struct release *r, const struct rollout *next, const struct change *by, 
 	return true;
 }
 
+void
+release_flipped(struct release *r, const struct rollout *before)
+{
+	enum color live = course_live(service_course(service_of(r)->state));
+
+	stop_gate(r);
+	if (r->rollout.state == ROLLOUT_PROMOTED) {
+		announce(r, "promoted", r->rollout.reason);
+		return;
+	}
+	keep_evidence(r, "abort", r->rollout.reason, r->looked ? &r->verdict : NULL, before, live,
+	    rollout_weight(before));
+	announce(r, "rolled_back", r->rollout.reason);
+}
+
 /* A change of state or reason only. */
 static bool
 say(struct release *r, const struct rollout *next, const struct change *by, const char *action,
@@ -343,7 +367,6 @@ say(struct release *r, const struct rollout *next, const struct change *by, cons
 	struct move m;
 
 	move_begin(&m, r, next);
-	m.by = by;
 	m.round = round;
 	if (!move(&m, action)) {
 		snprintf(err, err_size, "%s", m.err);
@@ -366,6 +389,8 @@ on_gate(void *arg, const struct run_result *result)
 	if (next.state != ROLLOUT_STEPPING || next.entered)
 		return;
 	if (result->end == RUN_EXITED && result->code == 0) {
+		if (no_way_back(r))
+			return; /* the beat asks again when there is one */
 		(void)enter(r, &next, NULL, NULL, err, sizeof(err));
 		return;
 	}
@@ -387,6 +412,8 @@ save_trip(struct release *r)
 
 	r->unsaved = control_save(r->control, NULL, NULL, err, sizeof(err)) == -1;
 	r->again_ms = control_now_ms() + AGAIN_MS;
+	if (r->unsaved)
+		releases_wake(r->control);
 }
 
 void
@@ -467,18 +494,17 @@ act_on(struct release *r, const struct rollout *next, enum rollout_act act)
 	}
 }
 
-/* The hold's progress, so that a restart goes on with it. */
+/* The hold's progress, so that a restart goes on with it; one write a second for all services (releases_second()). */
 static void
 save_progress(struct release *r, int64_t now)
 {
 	int64_t every = r->rollout.steps[r->rollout.step].hold_ms > 60000 ? 5000 : 1000;
-	char err[256];
 
-	if (r->rollout.state == ROLLOUT_STEPPING && r->rollout.entered && !r->rollout.frozen &&
-	    now - r->saved_ms >= every) {
-		r->saved_ms = now;
-		(void)control_save(r->control, NULL, NULL, err, sizeof(err));
-	}
+	if (r->rollout.state != ROLLOUT_STEPPING || !r->rollout.entered || r->rollout.frozen ||
+	    now - r->saved_ms < every)
+		return;
+	r->saved_ms = now;
+	r->control->save_soon = true;
 }
 
 static void
@@ -499,7 +525,7 @@ beat(struct release *r, int64_t now)
 			release_tripped(r, &v);
 			return;
 		}
-		guard_verdict(s, now, &r->verdict);
+		r->verdict = v;
 		r->looked = true;
 	}
 	if (!rollout_active(&r->rollout) || now < r->again_ms)
@@ -507,9 +533,11 @@ beat(struct release *r, int64_t now)
 	next = r->rollout;
 	if (next.state == ROLLOUT_STEPPING && !next.entered) {
 		/* after a restart, or a disk that refused: nothing of it has to be written again */
-		if (r->gate == NULL && config_of(r)->gate.command.n != 0)
+		if (r->gate != NULL || no_way_back(r))
+			return;
+		if (config_of(r)->gate.command.n != 0)
 			ask_gate(r);
-		else if (r->gate == NULL)
+		else
 			act_on(r, &next, ROLLOUT_NEXT);
 		return;
 	}
@@ -557,13 +585,13 @@ releases_second(struct control *c)
 /* --- the operator ---------------------------------------------------------------------------------- */
 
 static unsigned
-share_up(const struct pool *pool)
+count_up(const struct pool *pool)
 {
 	unsigned up = 0;
 
 	for (unsigned i = 0; i < pool->n_members; i++)
 		up += atomic_load(&pool->members[i].backend->state) == BACKEND_UP;
-	return pool->n_members == 0 ? 0 : up * 10000 / pool->n_members;
+	return up;
 }
 
 /* true: it may begin; false: answered. */
@@ -574,7 +602,7 @@ may_start(struct control *c, const struct service *s, const struct rollout_reque
 	uint32_t course = service_course(s->state);
 	const struct release *r = &c->releases[s->index];
 	const struct pool *pool = &s->pools[to];
-	unsigned limit = s->config->rollout.limits.healthy_backends_bp;
+	unsigned limit = s->config->rollout.limits.healthy_backends_bp, up = count_up(pool);
 
 	if (rollout_active(&r->rollout))
 		change_refuse(done, arg, 409, "rollout-active", "a rollout to %s is under way",
@@ -587,11 +615,10 @@ may_start(struct control *c, const struct service *s, const struct rollout_reque
 		    r->trip.reason);
 	else if (pool->n_members == 0)
 		change_refuse(done, arg, 409, "no-backends", "%s has no backends", color_name(to));
-	else if (share_up(pool) == 0 || share_up(pool) < limit)
+	else if (up == 0 || up * 10000u < limit * pool->n_members)
 		change_refuse(done, arg, 409, "not-ready",
-		    "%u of %u backends of %s are up, the limit is %u %%",
-		    share_up(pool) * pool->n_members / 10000, pool->n_members, color_name(to),
-		    limit / 100);
+		    "%u of %u backends of %s are up, the limit is %u.%02u %%", up, pool->n_members,
+		    color_name(to), limit / 100, limit % 100);
 	else
 		return true;
 	return false;
@@ -634,6 +661,7 @@ start(struct control *c, struct service *s, const struct rollout_request *q,
 	enum color to = q->has_to ? q->to : color_other(course_live(service_course(s->state)));
 	bool gate = config_of(r)->gate.command.n != 0;
 	struct move m;
+	unsigned n_timeline;
 	char why[48] = "rollout started";
 
 	if (!may_start(c, s, q, to, done, arg))
@@ -646,10 +674,11 @@ start(struct control *c, struct service *s, const struct rollout_request *q,
 		m.want.weight_bp = rollout_weight(&m.want.rollout);
 		step_text(why, &m.want.rollout);
 	}
-	r->looked = false;
+	n_timeline = r->n_timeline;
 	r->n_timeline = 0;
 	m.round = change_round(done, arg);
 	if (!move(&m, why)) {
+		r->n_timeline = n_timeline;
 		change_round_drop(m.round);
 		refused_by_disk(m.err, done, arg);
 		return;
@@ -703,6 +732,7 @@ steer(struct control *c, struct service *s, const struct rollout_request *q,
 		return;
 	}
 	round = change_round(done, arg);
+	/* what it leads to is recorded by itself; this is who asked for it */
 	switch (act) {
 	case ROLLOUT_NEXT:
 		did = go_on(r, &next, ch, round, err, sizeof(err));
@@ -721,6 +751,9 @@ steer(struct control *c, struct service *s, const struct rollout_request *q,
 		    q->order == DO_PAUSE ? "paused" : "resumed", round, err, sizeof(err));
 		break;
 	}
+	if (did && (act == ROLLOUT_NEXT || act == ROLLOUT_PROMOTE))
+		control_record(c, s, ch,
+		    q->order == DO_RESUME ? "rollout resume" : "rollout promote", "", "", "", NULL);
 	if (did)
 		return;
 	change_round_drop(round);

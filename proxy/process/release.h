@@ -55,6 +55,8 @@ void release_point(struct release *, unsigned weight_bp, const char *why);
 void release_tripped(struct release *, const struct verdict *v);
 /* A candidate's failure, reported by a worker; since: of the guard it was seen under. */
 void release_failed(struct release *, const struct failure *, int64_t since);
+/* An operator's flip has ended a rollout, which was `before`. */
+void release_flipped(struct release *, const struct rollout *before);
 /* Some service has weight or a rollout now: the beat must run. */
 void releases_wake(struct control *);
 void releases_second(struct control *); /* once a second */

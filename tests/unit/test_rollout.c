@@ -244,6 +244,33 @@ paused_time_does_not_count(void **state)
 	assert_int_equal(tick(&r, &plain, &pass, 1), ROLLOUT_NEXT);
 }
 
+/* The verdict is not frozen any more, and stays so long enough. */
+static void
+thaws(struct rollout *r, const struct rollout_config *c, const struct verdict *v)
+{
+	assert_int_equal(tick(r, c, v, SECOND), ROLLOUT_STAY);
+	assert_true(r->frozen);
+	assert_int_equal(tick(r, c, v, ROLLOUT_THAW_MS - 1), ROLLOUT_STAY);
+	assert_int_equal(tick(r, c, v, 1), ROLLOUT_SAY);
+	assert_false(r->frozen);
+}
+
+/* A live color that flutters at its limit keeps the rollout frozen, and nobody is told ten times a second. */
+static void
+flutter_stays_frozen(void **state)
+{
+	struct rollout r = stepping();
+
+	(void)state;
+	assert_int_equal(tick(&r, &plain, &frozen, SECOND), ROLLOUT_SAY);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(tick(&r, &plain, &pass, ROLLOUT_THAW_MS - 1), ROLLOUT_STAY);
+		assert_int_equal(tick(&r, &plain, &frozen, 1), ROLLOUT_STAY);
+	}
+	assert_int_equal(r.held_ms, 0);
+	thaws(&r, &plain, &pass);
+}
+
 static void
 frozen_time_does_not_count(void **state)
 {
@@ -258,8 +285,7 @@ frozen_time_does_not_count(void **state)
 	assert_int_equal(rollout_weight(&r), 2500);
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(tick(&r, &plain, &frozen, MINUTE), ROLLOUT_STAY);
-	assert_int_equal(tick(&r, &plain, &pass, SECOND), ROLLOUT_SAY);
-	assert_false(r.frozen);
+	thaws(&r, &plain, &pass);
 	assert_string_equal(r.reason, "goes on, no longer frozen");
 	assert_int_equal(r.held_ms, 30 * SECOND);
 	assert_int_equal(tick(&r, &plain, &pass, 30 * SECOND), ROLLOUT_NEXT);
@@ -291,7 +317,7 @@ frozen_at_the_end_of_a_hold(void **state)
 	assert_int_equal(tick(&r, &plain, &well, SECOND), ROLLOUT_SAY);
 	assert_int_equal(tick(&r, &plain, &well, 90 * MINUTE), ROLLOUT_STAY);
 	assert_int_equal(r.held_ms, MINUTE - 1);
-	assert_int_equal(tick(&r, &plain, &pass, SECOND), ROLLOUT_SAY);
+	thaws(&r, &plain, &pass);
 	assert_int_equal(tick(&r, &plain, &pass, 1), ROLLOUT_NEXT);
 }
 
@@ -305,7 +331,7 @@ frozen_beyond_the_hold(void **state)
 	assert_int_equal(tick(&r, &plain, &frozen, SECOND), ROLLOUT_SAY);
 	assert_int_equal(tick(&r, &plain, &frozen, 90 * MINUTE), ROLLOUT_STAY);
 	assert_string_equal(r.reason, "frozen: blue has no backend up");
-	assert_int_equal(tick(&r, &plain, &wait_, SECOND), ROLLOUT_SAY);
+	thaws(&r, &plain, &wait_);
 	assert_int_equal(tick(&r, &plain, &wait_, SECOND), ROLLOUT_SAY);
 	assert_string_equal(r.reason, "waits for more requests: 3 of 20 requests");
 }
@@ -466,7 +492,7 @@ waiting_is_guarded(void **state)
 	tick(&r, &by_hand, &pass, MINUTE);
 	assert_int_equal(tick(&r, &by_hand, &frozen, SECOND), ROLLOUT_SAY);
 	assert_string_equal(r.reason, "frozen: blue has no backend up");
-	assert_int_equal(tick(&r, &by_hand, &pass, SECOND), ROLLOUT_SAY);
+	thaws(&r, &by_hand, &pass);
 	assert_string_equal(r.reason, "held well; waits for promote");
 	/* a pause changes nothing of that */
 	assert_null(rollout_pause(&r, "", &act));
@@ -701,6 +727,7 @@ main(void)
 	    cmocka_unit_test(first_tick_only_starts_the_clock),
 	    cmocka_unit_test(clock_that_stands_or_goes_back),
 	    cmocka_unit_test(paused_time_does_not_count),
+	    cmocka_unit_test(flutter_stays_frozen),
 	    cmocka_unit_test(frozen_time_does_not_count),
 	    cmocka_unit_test(frozen_before_it_fails),
 	    cmocka_unit_test(frozen_at_the_end_of_a_hold),

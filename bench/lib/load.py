@@ -1,0 +1,222 @@
+"""Loads: h2load, wrk and bench/client; started, told apart from failures, and read.
+
+Each gives a Result. One failed, refused, cut or unexpected answer makes it a failure, which has no figure.
+"""
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from dataclasses import dataclass, field
+
+BEGIN = ("Main benchmark duration is started", "begin")
+END = ("Main benchmark duration is over", "end")
+_libc = ctypes.CDLL(None)
+
+
+def die_with_us():
+    """In the child: SIGKILL when the bench is gone, so that an interrupted run leaves nothing."""
+    _libc.prctl(1, signal.SIGKILL)
+
+
+@dataclass
+class Result:
+    requests: int = 0
+    seconds: float = 0
+    failed: int = 0
+    why: str = ""  # what was wrong; "": nothing
+    bytes: int = 0  # of bodies (wrk: of everything)
+    latency: dict = field(default_factory=dict)  # p50_us, p99_us, p999_us
+
+    def blame(self, why):
+        """The first thing that was wrong stays."""
+        self.why = self.why or why
+        return self
+
+
+def percentiles(values):
+    """p50, p99 and p99.9 of a list, which gets sorted."""
+    values.sort()
+    if not values:
+        return {}
+    at = lambda p: values[min(len(values) - 1, int(p * len(values)))]
+    return {"p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999)}
+
+
+# --- reading what they print -------------------------------------------------------------------------------------------------------
+def parse_h2load(text, seconds):
+    r = Result(seconds=seconds)
+    counts = re.search(r"^requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout",
+                       text, re.M)
+    codes = re.search(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text, re.M)
+    data = re.search(r"\((\d+)\) data$", text, re.M)
+    if not counts or not codes or not data:
+        return r.blame("h2load: " + last_line(text))
+    done, succeeded, failed, errored, timeout = (int(x) for x in counts.groups())
+    r.requests, r.bytes = succeeded, int(data[1])
+    r.failed = failed + errored + timeout
+    others = {f"{n}xx": int(codes[n]) for n in (2, 3, 4) if False} or dict(zip(("3xx", "4xx", "5xx"), map(int, codes.groups()[1:])))
+    if r.failed or done != succeeded or any(others.values()):
+        r.failed = max(r.failed, done - succeeded, sum(others.values()))
+        seen = ", ".join(f"{n} {what}" for what, n in others.items() if n)
+        r.blame(f"{r.failed} of {done} failed" + (f" ({seen})" if seen else ""))
+    elif not succeeded:
+        r.blame("no request was answered")
+    return r
+
+
+def parse_h2load_log(lines, since_us=0):
+    """Times to the whole answer, of requests begun after since_us, from h2load's --log-file."""
+    times = []
+    for line in lines:
+        begun, status, took = line.split("\t")[:3]
+        if int(begun) >= since_us and status != "-1":
+            times.append(int(took))
+    return percentiles(times)
+
+
+def parse_json(text, program):
+    """The line of JSON that bench/client and bench/lib/wrk.lua print."""
+    found = re.search(r"^(\{.*\})$", text, re.M)
+    if not found:
+        return Result().blame(f"{program}: " + last_line(text))
+    said = json.loads(found[1])
+    r = Result(said["requests"], said.get("seconds", 0), said["failed"] + said.get("non_2xx", 0), bytes=said.get("bytes", 0))
+    r.latency = {k: said[k] for k in ("p50_us", "p99_us", "p999_us") if k in said}
+    if r.failed:
+        r.blame(f"{r.failed} failed" + (f" ({said['non_2xx']} not 2xx)" if said.get("non_2xx") else ""))
+    elif not r.requests:
+        r.blame("no request was answered")
+    return r
+
+
+def last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else "said nothing"
+
+
+# --- running them ------------------------------------------------------------------------------------------------------------------
+class Runner:
+    """Runs loads on the clients' cores."""
+
+    def __init__(self, folder, cores, client, environment):
+        self.folder, self.cores, self.client, self.environment = folder, cores, client, environment
+
+    def start(self, argv, **more):
+        # OpenSSL is told the ciphers by its own configuration: wrk cannot be told
+        return subprocess.Popen(["taskset", "-c", ",".join(map(str, self.cores))] + argv, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, env=self.environment, preexec_fn=die_with_us, **more)
+
+    def _run(self, argv, limit, meter=None, log=None):
+        """What it printed; the meter is told when the measured time begins and ends."""
+        process = self.start(argv)
+        watchdog = threading.Timer(limit, process.kill)
+        watchdog.start()
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if meter and line.startswith(BEGIN):
+                meter.begin()
+            elif meter and line.startswith(END):
+                meter.end()
+        process.wait()
+        watchdog.cancel()
+        return "".join(lines), process.returncode
+
+    def run(self, case, port, seconds, warm, meter, rps=0):
+        tool = {"h2load": self._h2load, "wrk": self._wrk}.get(case.tool, self._client)
+        result = tool(case, port, seconds, warm, meter, rps)
+        if not result.why and (meter.first is None or meter.last is None):
+            result.blame("the measured time did not begin or did not end")
+        return result
+
+    # h2load
+    def _h2load(self, case, port, seconds, warm, meter, rps):
+        log = os.path.join(self.folder, "requests.log")
+        if os.path.exists(log):
+            os.unlink(log)
+        argv = ["h2load", "-D", str(seconds), f"--warm-up-time={warm}", "-c", str(case.clients), "-m", str(case.streams),
+                "--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519", f"--log-file={log}"]
+        argv += [f"--rps={rps / case.clients:.3f}"] if rps else []
+        argv += ["--h1"] if case.http == "h1" else []
+        if case.upload:
+            argv += ["-d", self._body(case)]
+        if case.back == "grpc":
+            argv += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        argv += self._urls(case, port)
+        text, code = self._run(argv, seconds + warm + 30, meter)
+        r = parse_h2load(text, seconds)
+        if code:
+            r.blame(f"h2load ended with {code}: {last_line(text)}")
+        if not r.why:
+            with open(log) as f:
+                r.latency = parse_h2load_log(f)
+            # what was on its way when the time began or ended is no fault
+            if (slack := case.clients * case.streams * case.answer) + r.bytes < 0.99 * r.requests * case.answer:
+                r.blame(f"bodies of {r.bytes // r.requests} bytes where {case.answer} were asked for (and {slack} are forgiven)")
+        return r
+
+    def _urls(self, case, port):
+        scheme = "https" if case.front == "tls" else "http"
+        base = f"{scheme}://127.0.0.1:{port}"
+        query = f"?bytes={case.answer}"
+        return [f"{base}/{query}"] + [f"{base}/s{i}/{query}" for i in range(1, case.services)]
+
+    def _body(self, case):
+        path = os.path.join(self.folder, "body")
+        with open(path, "wb") as f:
+            if case.back == "grpc":  # one message, not compressed
+                f.write(bytes([0]) + case.upload.to_bytes(4, "big"))
+            f.write(b"x" * case.upload)
+        return path
+
+    # wrk: has no warm-up of its own
+    def _wrk(self, case, port, seconds, warm, meter, rps):
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk.lua")
+        base = ["wrk", "-t", "1", "-c", str(case.clients), "-s", script]
+        self._run(base + ["-d", f"{max(1, round(warm))}s"] + self._urls(case, port), warm + 30)
+        meter.begin()
+        text, code = self._run(base + ["-d", f"{max(1, round(seconds))}s"] + self._urls(case, port), seconds + 30)
+        meter.end()
+        r = parse_json(text, "wrk")
+        if code:
+            r.blame(f"wrk ended with {code}: {last_line(text)}")
+        if r.bytes < r.requests * case.answer:
+            r.blame(f"bodies shorter than the {case.answer} bytes that were asked for")
+        return r
+
+    # bench/client
+    def _client(self, case, port, seconds, warm, meter, rps):
+        argv = [self.client, case.tool, "--to", f"127.0.0.1:{port}", "--connections", str(case.clients), "--seconds", str(seconds),
+                "--warm", str(warm), "--body", str(case.answer)]
+        text, code = self._run(argv, seconds + warm + 30, meter)
+        r = parse_json(text, "client")
+        return r.blame(f"client ended with {code}: {last_line(text)}") if code else r
+
+    def idle(self, n, port, http):
+        """Opens n connections that make a request each; returns a handle, its failures in why."""
+        return Idle(self.start([self.client, "idle", "--to", f"127.0.0.1:{port}", "--connections", str(n), "--seconds", "120"]
+                               + (["--h2"] if http == "h2" else []), stdin=subprocess.PIPE))
+
+
+class Idle:
+    def __init__(self, process):
+        self.process = process
+        self.watchdog = threading.Timer(150, process.kill)
+        self.watchdog.start()
+        self.text = process.stdout.readline()
+        self.open = self.text == "open\n"
+
+    def close(self):
+        """How it went; the connections are gone."""
+        self.watchdog.cancel()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+        self.text += self.process.stdout.read()
+        self.process.wait()
+        return parse_json(self.text, "client")
