@@ -21,7 +21,7 @@ struct rescue_budget {
 
 /*
  * Takes one when fewer than max(BUDGET_FLOOR, share_bp of requests) were taken in the last window_ms (1 s .. 60 s).
- * requests: the service's, both colors, in the same window.  share_bp 0: never.  false: used up.
+ * requests: the service's, both colors, in the same window, those under way included.  share_bp 0: never.  false: used up.
  */
 bool rescue_budget_take(struct rescue_budget *, int64_t now_ms, int64_t window_ms,
     uint64_t requests, unsigned share_bp);

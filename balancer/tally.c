@@ -447,6 +447,16 @@ tally_generation(const struct tally *t)
 }
 
 uint64_t
+tally_inflight(const struct tally *t)
+{
+	uint64_t n = 0;
+
+	for (unsigned w = 0; w < t->n_cells; w++)
+		n += GET(&t->cells[w].inflight);
+	return n;
+}
+
+uint64_t
 tally_requests(const struct tally *t)
 {
 	uint64_t n = 0;

@@ -66,6 +66,8 @@ struct tally_look {
 };
 void tally_look(const struct tally *, int64_t now_ms, int64_t window_ms, int64_t slow_us,
     struct tally_look *out);
+/* Begun and not ended, all workers. */
+uint64_t tally_inflight(const struct tally *);
 /* Requests since the start, all workers. */
 uint64_t tally_requests(const struct tally *);
 

@@ -105,6 +105,8 @@ chunk_new(struct chunk_pool *pool, size_t at_least)
 	if (kind < N_POOLED && pool->free[kind] != NULL) {
 		c = pool->free[kind];
 		pool->free[kind] = c->next_free;
+		if (c->next_free != NULL)
+			__builtin_prefetch(c->next_free); /* the next one's turn comes soon */
 		pool->n_free[kind]--;
 		unpoison(c->data, c->size);
 	} else {
@@ -337,16 +339,6 @@ buf_consume(struct buf *b, size_t n)
 		b->head->p += n;
 		b->head->n -= n;
 	}
-}
-
-struct slice
-buf_first(const struct buf *b)
-{
-	for (const struct segment *s = b->head; s != NULL; s = s->next) {
-		if (s->n > 0)
-			return (struct slice){s->chunk, s->p, s->n};
-	}
-	return (struct slice){NULL, NULL, 0};
 }
 
 /* Whole segments change hands, free space included; the last one may have to be cut. */

@@ -283,8 +283,9 @@ wire_write(struct wire *w, const struct iovec *iov, int n)
 
 	if (w->failed)
 		return IO_ERROR;
-	do
-		put = sendmsg(w->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	do /* one piece is the usual case, and cheaper without a vector to check and copy */
+		put = n == 1 ? send(w->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+			     : sendmsg(w->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (put < 0 && errno == EINTR);
 	if (put >= 0)
 		return put;

@@ -256,8 +256,10 @@ ask_again(struct exchange *x, enum outcome why)
 	if (connect_failed(why) && !more_addresses)
 		back_unreachable(x->engine, x->member->backend, t->pool, why);
 	account_blame(x, why);
-	/* What the release did wrong its next backend would do too; a connect says something about one backend only. */
-	if ((!may || (row->failure && row->retry != RETRY_ANY)) && rescue(x, why))
+	/* What the release did wrong its next backend would do too; a connect says something about one backend only, and a
+	 * kept connection that had died about none. */
+	if ((!may || (row->failure && row->retry != RETRY_ANY && why != OUTCOME_BACK_STALE)) &&
+	    rescue(x, why))
 		return;
 	if (!may) {
 		exchange_give_up(x, why);

@@ -202,6 +202,7 @@ exchange_leave(struct engine *e, unsigned service, enum color color, bool replay
 		c->left_ms = e->turn->now_ms;
 		c->closed = 0;
 	}
+	c->again_ms = e->turn->now_ms + CROWD_AGAIN_MS;
 	/* only x leaves this list by what happens here: whoever else it stirs is with the live color */
 	for (x = TAILQ_FIRST(&c->waiting); x != NULL; x = next) {
 		next = TAILQ_NEXT(x, with);
@@ -273,7 +274,9 @@ look_at_leaving(struct crowd *crowd, enum color color, uint32_t course)
 		c->left = false;
 		return false;
 	}
-	if (!c->left && !TAILQ_EMPTY(&c->waiting)) /* tripped by another worker */
+	/* tripped by another worker; or the budget refused some of them, a second ago */
+	if (!TAILQ_EMPTY(&c->waiting) &&
+	    (!c->left || (course_tripped(course) && crowd->engine->turn->now_ms >= c->again_ms)))
 		exchange_leave(crowd->engine, crowd->service, color, course_tripped(course));
 	if (!c->left)
 		return false;

@@ -14,6 +14,7 @@
 #include "proxy/exchange/exchange.h"
 
 #define CROWD_TICK_MS  100
+#define CROWD_AGAIN_MS 1000
 #define CROWD_EVIDENCE 16 /* hanging exchanges told of before a trip */
 
 enum crowd_place { CROWD_NOWHERE, CROWD_WAITING, CROWD_RELAYING };
@@ -23,6 +24,7 @@ struct crowd_color {
 	uint32_t overdue; /* as published */
 	bool left;        /* it has no traffic any more, and some were still with it */
 	int64_t left_ms;  /* since then */
+	int64_t again_ms; /* who still waits for it is looked at again then: the rescue budget may have some more */
 	uint64_t closed;  /* of this worker's share since then */
 };
 

@@ -61,7 +61,7 @@ afford(struct exchange *x)
 		struct tally_look look;
 
 		tally_look(state->tally[c], now_ms, window_ms, 0, &look);
-		requests += look.requests;
+		requests += look.requests + tally_inflight(state->tally[c]);
 	}
 	if (rescue_budget_take(
 		&state->rescued, now_ms, window_ms, requests, config->rescue.budget_bp))

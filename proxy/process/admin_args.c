@@ -39,8 +39,9 @@ read_object(struct call *c, const char *const *names)
 
 	if (r->body_n > API_BODY_MAX)
 		return call_refuse(c, "the body is larger than %u bytes", API_BODY_MAX);
-	c->body =
-	    json_loadb(r->body_n == 0 ? "" : r->body, r->body_n, JSON_REJECT_DUPLICATES, &error);
+	/* no body is an object without members: rearm needs none */
+	c->body = r->body_n == 0 ? json_object()
+				 : json_loadb(r->body, r->body_n, JSON_REJECT_DUPLICATES, &error);
 	if (c->body == NULL && json_error_code(&error) == json_error_stack_overflow)
 		return call_refuse(c, "the body is nested too deeply");
 	if (c->body == NULL)

@@ -78,8 +78,11 @@ run_free(struct run *r)
 static void
 kill_group(const struct run *r)
 {
-	if (r->pid > 0)
-		(void)kill(-r->pid, SIGKILL);
+	if (r->pid <= 0)
+		return;
+	(void)kill(-r->pid, SIGKILL);
+	(void)kill(
+	    r->pid, SIGKILL); /* it may have left its group; not reaped, so the number is its own */
 }
 
 /* Control characters would write on the operator's terminal. */

@@ -246,7 +246,7 @@ nonsense_names_its_member(void **unused)
 {
 	static const struct {
 		const char *body, *message;
-	} cases[] = {{"", "not JSON"}, {"{", "not JSON"}, {"{\"weight\": 25} x", "not JSON"},
+	} cases[] = {{"", "weight: "}, {"{", "not JSON"}, {"{\"weight\": 25} x", "not JSON"},
 	    {"{'weight': 25}", "not JSON"}, {"[25]", "must be a JSON object"},
 	    {"{}", "weight: must be a number"},
 	    {"{\"weight\": \"25\"}", "weight: must be a number"},
@@ -489,6 +489,11 @@ rollouts_are_asked(void **unused)
 		assert_string_equal(control.text, good[i].text);
 	}
 	assert_string_equal(control.reason, "T-1");
+	/* nothing has to be said */
+	ask("POST", "/v1/services/api/rearm", "");
+	assert_int_equal(status, 200);
+	assert_string_equal(control.what, "rearm");
+	assert_false(control.change.has_epoch);
 	ask("POST", "/v1/services/api/rearm", "{\"if_epoch\": 7}");
 	assert_int_equal(status, 200);
 	assert_string_equal(control.what, "rearm");

@@ -260,6 +260,29 @@ test_stale_connection(void **state)
 	worker_end();
 }
 
+/* But a client that gets an error because of it, or a release that goes away from every request, is a failure. */
+static void
+test_stale_or_away_at_the_end(void **state)
+{
+	struct fake_stream *f;
+	unsigned n = 0;
+
+	(void)state;
+	green_begin(COLORS("", "", "rescue = { on = false; };"));
+	f = request("POST", true);
+	fire_closed(w.back[n++], OUTCOME_BACK_STALE);
+	finish_front(f);
+	ended(OUTCOME_BACK_STALE, 502);
+	assert_tallied(GREEN, 1, 1);
+	f = request("GET", true);
+	while (!f->ended)
+		fire_closed(w.back[n++], OUTCOME_BACK_GOAWAY);
+	finish_front(f);
+	ended(OUTCOME_BACK_GOAWAY, 503);
+	assert_tallied(GREEN, 2, 2);
+	worker_end();
+}
+
 static void
 test_grpc(void **state)
 {
@@ -724,6 +747,7 @@ main(void)
 	    cmocka_unit_test(test_response_timeout),
 	    cmocka_unit_test(test_who_is_asked_next),
 	    cmocka_unit_test(test_stale_connection),
+	    cmocka_unit_test(test_stale_or_away_at_the_end),
 	    cmocka_unit_test(test_grpc),
 	    cmocka_unit_test(test_upgrade),
 	    cmocka_unit_test(test_no_backend),

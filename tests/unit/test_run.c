@@ -333,6 +333,17 @@ test_timeout_ends_all(void **state)
 	fifo_close();
 }
 
+/* One that has gone to another process group is ended all the same. */
+static void
+test_timeout_ends_a_fugitive(void **state)
+{
+	(void)state;
+	shell("exec /usr/bin/python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid())); "
+	      "time.sleep(600)'",
+	    NULL, 1000);
+	assert_int_equal(told.end, RUN_TIMED_OUT);
+}
+
 static void
 test_leftovers_end(void **state)
 {
@@ -448,6 +459,7 @@ main(void)
 	    TEST(test_inherits_nothing),
 	    TEST(test_not_started),
 	    TEST(test_timeout_ends_all),
+	    TEST(test_timeout_ends_a_fugitive),
 	    TEST(test_leftovers_end),
 	    TEST(test_cancel),
 	    TEST(test_many_at_once),
