@@ -10,6 +10,8 @@
 #   make lint       warnings as errors on gcc and clang, clang-tidy, cppcheck, format, layers
 #   make check-layers   config <- health <- balancer <- proxy, proved by nm and by the includes
 #   make SAN=address,undefined test     the same under sanitizers (or SAN=thread)
+#   make bench      beside nghttpx, HAProxy, nginx and H2O: 25 minutes (QUICK=1: 4; CASE=h2-*,grpc PEER=nginx ROUNDS= SECONDS=)
+#   make bench-rollback what a bad release costs users, beside HAProxy and nginx: six minutes (QUICK=1: one and a half)
 #   make bench-memory   memory per idle TLS connection
 #   make bench-probes   what probing 1,000 backends costs
 #   make deps       install what building needs (test-deps: what testing needs, bench-deps: what benches need)
@@ -59,9 +61,9 @@ CTL_OBJ    := $(CTL_SRC:%.c=$(O)/%.o)
 TEST_LIB_OBJ := $(TEST_LIB:%.c=$(O)/%.o)
 TESTS      := $(TEST_SRC:%.c=$(O)/%)
 MICRO      := $(patsubst %.c,$(O)/%,$(wildcard bench/micro/*.c))
-ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c bench/origin/*.c)
+ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c bench/origin/*.c bench/client/*.c)
 
-.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench-memory bench-probes bench-micro simulate install clean
+.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench bench-rollback bench-memory bench-probes bench-micro simulate install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -105,6 +107,11 @@ $(O)/bench/origin/origin: $(ORIGIN_SRC:%.c=$(O)/%.o) $(LLHTTP_OBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lnghttp2 -lssl -lcrypto $(LLHTTP_LIB) -lpthread
 
+CLIENT_SRC := $(wildcard bench/client/*.c)
+$(O)/bench/client/client: $(CLIENT_SRC:%.c=$(O)/%.o)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lssl -lcrypto
+
 $(O)/bench/micro/%: $(O)/bench/micro/%.o $(O)/libteal.a $(LLHTTP_OBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -127,7 +134,7 @@ test: test-deps
 unit: $(TESTS)
 	@sh tests/run-unit.sh $(TESTS)
 
-e2e: $(O)/teal $(O)/tealctl $(O)/bench/origin/origin
+e2e: $(O)/teal $(O)/tealctl $(O)/bench/origin/origin $(O)/bench/client/client
 	TEAL_BUILD=$(abspath $(O)) TEAL_SAN=$(SAN) /usr/bin/python3 -m pytest tests/e2e -q -p no:cacheprovider $(if $(E2E),-k '$(E2E)') $(PYTEST_ARGS)
 
 lint: test-deps
@@ -137,8 +144,16 @@ check-layers: $(LIB_OBJ)
 format:
 	clang-format -i $(ALL_SRC) $(shell git ls-files '*.h')
 
-bench-memory: $(O)/teal
-	/usr/bin/python3 bench/memory.py $(O)/teal
+BENCH_PROGRAMS := $(O)/teal $(O)/bench/origin/origin $(O)/bench/client/client
+bench: bench-deps
+	@$(MAKE) --no-print-directory $(BENCH_PROGRAMS)
+	@TEAL_BUILD=$(abspath $(O)) CASE='$(CASE)' PEER='$(PEER)' ROUNDS='$(ROUNDS)' SECONDS='$(SECONDS)' QUICK='$(QUICK)' \
+	    OUT='$(OUT)' /usr/bin/python3 bench/run.py
+bench-memory: $(BENCH_PROGRAMS)
+	@TEAL_BUILD=$(abspath $(O)) CASE='idle-*' PEER=teal OUT=$(O)/bench/memory /usr/bin/python3 bench/run.py
+bench-rollback: bench-deps
+	@$(MAKE) --no-print-directory $(O)/teal $(O)/bench/origin/origin
+	@QUICK='$(QUICK)' OUT='$(OUT)' /usr/bin/python3 bench/rollback.py $(O)
 bench-probes: $(O)/teal
 	/usr/bin/python3 bench/probes.py $(O)/teal
 bench-micro: $(MICRO)

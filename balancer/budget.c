@@ -1,6 +1,7 @@
 /*
- * A ring of seconds, each one word: the second and what was taken in it.  A take adds up the seconds of the window and
- * puts its own in by compare-and-swap; who loses to another worker adds up again, so the limit holds exactly.
+ * A ring of seconds, each one word: the second and what was taken in it.  A take adds up the
+ * seconds of the window and puts its own in by compare-and-swap; who loses to another worker adds
+ * up again, so the limit holds exactly.
  */
 #include "balancer/budget.h"
 

@@ -1,6 +1,6 @@
 /*
- * The rescue budget: how many requests of a service may be replayed, as a share of its requests in a window, so
- * that a bad release cannot double the live color's load.
+ * The rescue budget: how many requests of a service may be replayed, as a share of its requests in
+ * a window, so that a bad release cannot double the live color's load.
  *
  * One per service, all workers write it, lock-free; touched only when something failed.
  */
@@ -20,8 +20,9 @@ struct rescue_budget {
 };
 
 /*
- * Takes one when fewer than max(BUDGET_FLOOR, share_bp of requests) were taken in the last window_ms (1 s .. 60 s).
- * requests: the service's, both colors, in the same window, those under way included.  share_bp 0: never.  false: used up.
+ * Takes one when fewer than max(BUDGET_FLOOR, share_bp of requests) were taken in the last
+ * window_ms (1 s .. 60 s). requests: the service's, both colors, in the same window, those under
+ * way included.  share_bp 0: never.  false: used up.
  */
 bool rescue_budget_take(struct rescue_budget *, int64_t now_ms, int64_t window_ms,
     uint64_t requests, unsigned share_bp);

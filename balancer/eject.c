@@ -1,8 +1,8 @@
 /*
  * Passive ejection of a single backend.  See eject.h.
  *
- * Request path, any worker.  What a worker reads of the neighbours may be old by the time it acts: only ejected_until_ms
- * decides who ejects, by compare-and-swap.
+ * Request path, any worker.  What a worker reads of the neighbours may be old by the time it acts:
+ * only ejected_until_ms decides who ejects, by compare-and-swap.
  */
 #include "balancer/eject.h"
 #include "balancer/pick.h"
@@ -28,7 +28,8 @@ well(const struct backend *b, int64_t now_ms)
 	       atomic_load_explicit(&b->failed_in_a_row, memory_order_relaxed) == 0;
 }
 
-/* The members of b's kind: backups answer only when no primary does, so that they are nobody's neighbours but their own. */
+/* The members of b's kind: backups answer only when no primary does, so that they are nobody's
+ * neighbours but their own. */
 static void
 kind_of(const struct pool *p, const struct backend *b, unsigned *from, unsigned *to)
 {

@@ -9,7 +9,9 @@
  *     hold what happens, in atomics (C11, relaxed unless said otherwise).
  *
  * Who may write: `course`: control, and, downwards only, whoever trips (guard.h), both by
- * compare-and-swap; `inflight`, `held_until_ms`, `failed_in_a_row`, `wealth`, `rescued`: any worker; the rest: control.
+ * compare-and-swap; `wealth`: control sets it when a guard begins and adds new stakes, any worker
+ * adds; `up_since_ms`: control, and a worker whose connect ended a hold; counts, holds, ejections,
+ * `sequence`, `turn`, `rescued`: any worker; the rest: control.  README.md has it row by row.
  */
 #ifndef TEAL_FLEET_H
 #define TEAL_FLEET_H

@@ -1,8 +1,9 @@
 /*
- * From what was counted to the flip.  The path a request takes when nothing fails is the first comparison of guard_saw().
+ * From what was counted to the flip.  The path a request takes when nothing fails is the first
+ * comparison of guard_saw().
  *
- * What is asked grows with what was found: the candidate's window, then the live color's, and the backends (there may be
- * 10,000, and they fail often then) only when a rule has failed.
+ * What is asked grows with what was found: the candidate's window, then the live color's, and the
+ * backends (there may be 10,000, and they fail often then) only when a rule has failed.
  */
 #include <math.h>
 
@@ -47,8 +48,8 @@ requests_since_weight(const struct service_state *s, enum color c)
 	return now > base ? (double)(now - base) : 0;
 }
 
-/* The candidate's share of answered exchanges.  Counted, for what is forced, sticky or slow is not split by the weight;
- * but the first few say little, so the weight counts as PRIOR of them. */
+/* The candidate's share of answered exchanges.  Counted, for what is forced, sticky or slow is not
+ * split by the weight; but the first few say little, so the weight counts as PRIOR of them. */
 static double
 share_of_candidate(const struct service_state *s, uint32_t course)
 {
@@ -127,8 +128,9 @@ held_for_sure(const struct backend *b, int64_t now_ms)
 	return GET(&b->held_until_ms) > now_ms && GET(&b->connect_failures) >= HELD_FOR_SURE;
 }
 
-/* Those that start or drain are no sign of anything: an operator adds and takes away backends.  A backend held down is up for
- * the rule, which is the probes' matter; but it is none that traffic could be given back to. */
+/* Those that start or drain are no sign of anything: an operator adds and takes away backends.  A
+ * backend held down is up for the rule, which is the probes' matter; but it is none that traffic
+ * could be given back to. */
 static void
 count_backends(const struct pool *pool, bool live, int64_t now_ms, struct seen *out)
 {
@@ -171,7 +173,8 @@ ask(const struct service *s, uint32_t course, int64_t now_ms, struct verdict *ou
 	verdict(out, limits_of(s), candidate, &c, &l, wealth(s->state));
 }
 
-/* After a failure or a slow answer: the same without the backends as long as no rule fails, or it is frozen anyhow. */
+/* After a failure or a slow answer: the same without the backends as long as no rule fails, or it
+ * is frozen anyhow. */
 static void
 ask_quickly(const struct service *s, uint32_t course, int64_t now_ms, struct verdict *out)
 {
@@ -273,10 +276,4 @@ guard_look(const struct service *s, int64_t now_ms, struct verdict *out)
 
 	ask_whole(s, course, now_ms, out);
 	return act(s->state, course, out);
-}
-
-void
-guard_verdict(const struct service *s, int64_t now_ms, struct verdict *out)
-{
-	ask_whole(s, service_course(s->state), now_ms, out);
 }

@@ -285,7 +285,8 @@ search(const struct pool *p, const struct pick_request *rq, unsigned from, unsig
 			if (!full(p, m->backend))
 				consider(s, p, rq, m);
 		}
-		/* lost the place to another worker: then that one got on, and this one looks again */
+		/* lost the place to another worker: then that one got on, and this one looks
+		 * again */
 	} while (s->best != NULL && !count_in(p, s->best->backend));
 	return s->best;
 }
@@ -360,7 +361,8 @@ backend_connected(struct backend *b)
 	/* read first: the line is shared, and there is nearly always nothing to clear */
 	if (atomic_load_explicit(&b->connect_failures, memory_order_relaxed) != 0)
 		atomic_store_explicit(&b->connect_failures, 0, memory_order_relaxed);
-	/* an ejection is about its answers: that it can be connected to does not end it (eject.h) */
+	/* an ejection is about its answers: that it can be connected to does not end it
+	 * (eject.h) */
 	int64_t ejected = atomic_load_explicit(&b->ejected_until_ms, memory_order_relaxed);
 	if (atomic_load_explicit(&b->held_until_ms, memory_order_relaxed) != ejected)
 		atomic_store_explicit(&b->held_until_ms, ejected, memory_order_relaxed);

@@ -33,7 +33,7 @@ const char *rollout_state_name(enum rollout_state);
 int rollout_state_parse(const char *word, enum rollout_state *);
 
 #define ROLLOUT_REASON_MAX 384
-#define ROLLOUT_THAW_MS    3000 /* not frozen for so long before it goes on: no flutter at the limit */
+#define ROLLOUT_THAW_MS    3000 /* not frozen for so long before it goes on: no flutter */
 struct rollout {
 	enum rollout_state state;
 	enum color to; /* whom it brings in */

@@ -172,7 +172,8 @@ enter_second(struct cell *c, int64_t second)
 	return s;
 }
 
-/* Does what began in `generation` still count in the window?  The first that does empties the cell's. */
+/* Does what began in `generation` still count in the window?  The first that does empties the
+ * cell's. */
 static bool
 counts_in_window(const struct tally *t, struct cell *c, uint32_t generation)
 {
@@ -321,7 +322,8 @@ sum_window(const struct tally *t, int64_t oldest, struct window *out)
 	} while (generation_now(t) != generation);
 }
 
-/* The slot in which the window begins counts whole: better a second too much than a failure missed. */
+/* The slot in which the window begins counts whole: better a second too much than a failure
+ * missed. */
 static int64_t
 oldest_second(int64_t now_ms, int64_t window_ms)
 {

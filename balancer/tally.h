@@ -28,7 +28,8 @@ struct tally_sample {
 	unsigned status; /* as answered by the backend; 0: none */
 	bool failure;
 	bool unknown; /* neither answered nor failed: it counts in no window */
-	/* tally_generation() when the exchange began; of an older one only the life-long counters count */
+	/* tally_generation() when the exchange began; of an older one only the life-long counters
+	 * count */
 	uint32_t generation;
 };
 /* Worker `w` records one ended exchange. */
@@ -36,12 +37,12 @@ void tally_add(struct tally *, unsigned w, const struct tally_sample *);
 /* Exchanges begun and not ended, per worker cell. */
 void tally_begin(struct tally *, unsigned w);
 void tally_end(struct tally *, unsigned w);
-/* How many of worker w's exchanges are unanswered for longer than the limit; published by it on its tick.
- * A restart forgets it: publish again at each tick, also when the number is the same. */
+/* How many of worker w's exchanges are unanswered for longer than the limit; published by it on its
+ * tick. A restart forgets it: publish again at each tick, also when the number is the same. */
 void tally_overdue(struct tally *, unsigned w, uint32_t n);
 
-/* Control: windows begin anew; what began before counts no more in them.  Life-long counters go on.  The window's span (for
- * rps) begins at now_ms. */
+/* Control: windows begin anew; what began before counts no more in them.  Life-long counters go on.
+ * The window's span (for rps) begins at now_ms. */
 void tally_restart(struct tally *, int64_t now_ms);
 /* Which beginning this is; taken when an exchange begins. */
 uint32_t tally_generation(const struct tally *);
@@ -58,8 +59,9 @@ struct tally_sum {
  * the time looked at, at least a second. Any thread; a few us a worker. */
 void tally_sum(const struct tally *, int64_t now_ms, int64_t window_ms, struct tally_sum *out);
 
-/* What the guard asks: as tally_sum() but only this, in one pass.  slow_us: answers slower than that are slow; 0: none.
- * Answers are kept in buckets, and only those that are slow as a whole count: up to an eighth above slow_us may go unseen. */
+/* What the guard asks: as tally_sum() but only this, in one pass.  slow_us: answers slower than
+ * that are slow; 0: none. Answers are kept in buckets, and only those that are slow as a whole
+ * count: up to an eighth above slow_us may go unseen. */
 struct tally_look {
 	uint64_t requests, failures, slow, overdue;
 	double p95_ms;

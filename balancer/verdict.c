@@ -1,9 +1,9 @@
 /*
  * The rules, in the order they are asked; the first that fails wins.  Pure.
  *
- * "Beyond chance" is a score interval everywhere: Wilson (1927) for one color, Newcombe's hybrid of two of them (1998,
- * method 10) for the difference of two colors.  Unlike p +- z s they hold at 3 of 3 and at 0 of 9, and that is where a
- * release is judged.
+ * "Beyond chance" is a score interval everywhere: Wilson (1927) for one color, Newcombe's hybrid of
+ * two of them (1998, method 10) for the difference of two colors.  Unlike p +- z s they hold at 3
+ * of 3 and at 0 of 9, and that is where a release is judged.
  */
 #include <assert.h>
 #include <math.h>
@@ -64,7 +64,8 @@ rule_parse(const char *word, enum rule *out)
 
 /* --- statistics -------------------------------------------------------------- */
 
-/* Abramowitz and Stegun 26.2.23 (good to 4.5e-4), then Newton's method, which squares the error each time. */
+/* Abramowitz and Stegun 26.2.23 (good to 4.5e-4), then Newton's method, which squares the error
+ * each time. */
 double
 normal_quantile(double p)
 {
@@ -252,7 +253,8 @@ beyond(struct part p, double limit, const struct question *q)
 	return p.k >= q->limits->min_failures && wilson_lower(p.k, p.n, q->z) > limit;
 }
 
-/* Is the candidate worse than the live color beyond chance?  The lower end of Newcombe's interval of the difference. */
+/* Is the candidate worse than the live color beyond chance?  The lower end of Newcombe's interval
+ * of the difference. */
 static bool
 clearly_worse(struct part candidate, struct part live, double z)
 {
@@ -264,9 +266,10 @@ clearly_worse(struct part candidate, struct part live, double z)
 }
 
 /*
- * Does the live color do as badly?  It is above the limit as far as is seen, and the candidate is not clearly worse.
- * The live color's own excess need not be beyond chance: in an outage that both share, whoever has more traffic knows
- * first, and the other's few failures are all there is to see.
+ * Does the live color do as badly?  It is above the limit as far as is seen, and the candidate is
+ * not clearly worse. The live color's own excess need not be beyond chance: in an outage that both
+ * share, whoever has more traffic knows first, and the other's few failures are all there is to
+ * see.
  */
 static bool
 fails_as_much(struct part candidate, struct part live, double limit, const struct question *q)
@@ -389,7 +392,8 @@ freeze_by_failures(const struct question *q, struct verdict *out)
 
 	if (!fails_as_much(c, l, limit, q))
 		return false;
-	/* a candidate blamed for something else: that the live color fails must be no accident either */
+	/* a candidate blamed for something else: that the live color fails must be no accident
+	 * either */
 	if (out->rule != RULE_FAILURE_RATE && out->rule != RULE_RELATIVE && !beyond(l, limit, q))
 		return false;
 	freeze(q, out);
@@ -410,7 +414,8 @@ freeze_by_latency(const struct question *q, struct verdict *out)
 	return true;
 }
 
-/* Nothing trips when the live color could not take the traffic: no backend up, or failing as much. */
+/* Nothing trips when the live color could not take the traffic: no backend up, or failing as
+ * much. */
 static void
 ask_live(const struct question *q, struct verdict *out)
 {

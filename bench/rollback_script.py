@@ -2,9 +2,9 @@
 
     rollback_script.py --socket HAPROXY_SOCKET --server be/green --log FILE     until SIGTERM
 
-Once a second it asks HAProxy for its counters.  When more than LIMIT of the server's answers of the last WINDOW seconds
-were 5xx, it sets the server's weight to 0, and that is that.  Controllers that watch a metrics store
-do the same with scrapes and queries of 15 to 60 seconds: this one is generously fast.
+Once a second it asks HAProxy for its counters.  When more than LIMIT of what the server got in the last WINDOW seconds
+ended in a 5xx, no answer or no connection, it sets the server's weight to 0, and that is that.  Controllers that watch a metrics
+store do the same with scrapes and queries of 15 to 60 seconds: this one is generously fast.
 """
 
 import argparse
@@ -15,31 +15,31 @@ import time
 EVERY = 1.0  # seconds
 WINDOW = 10.0  # seconds
 LIMIT = 1.0  # percent
-LEAST = 20  # answers: nothing is said of fewer
 CLASSES = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
+ERRORS = ("econ", "eresp")  # no connection; no answer
 
 
 class Window:
     """Counters that only grow, and what they grew by within the last seconds."""
 
-    def __init__(self, seconds=WINDOW, limit=LIMIT, least=LEAST):
-        self.seconds, self.limit, self.least = seconds, limit, least
+    def __init__(self, seconds=WINDOW, limit=LIMIT):
+        self.seconds, self.limit = seconds, limit
         self.samples = []
 
-    def add(self, now, answers, bad):
-        self.samples.append((now, answers, bad))
+    def add(self, now, ended, bad):
+        self.samples.append((now, ended, bad))
         # the newest of those that are as old as the window is where it begins
-        while len(self.samples) > 1 and self.samples[1][0] <= now - self.seconds:
+        while len(self.samples) > 1 and self.samples[1][0] <= now - self.seconds + EVERY / 2:
             self.samples.pop(0)
 
     def rate(self):
-        """Percent; None when too little was answered to say."""
+        """Percent; None before a whole window was seen, and when nothing ended in it."""
         if not self.samples:
             return None
-        (_, answers, bad), (_, answers_now, bad_now) = self.samples[0], self.samples[-1]
-        if answers_now - answers < self.least:
+        (then, ended, bad), (now, ended_now, bad_now) = self.samples[0], self.samples[-1]
+        if now - then < self.seconds - EVERY / 2 or ended_now == ended:
             return None
-        return 100.0 * (bad_now - bad) / (answers_now - answers)
+        return 100.0 * (bad_now - bad) / (ended_now - ended)
 
     def too_many(self):
         rate = self.rate()
@@ -47,11 +47,13 @@ class Window:
 
 
 def counters(text, server):
-    """(answers, 5xx) of "backend/server" in what `show stat` says; None when it is not there."""
+    """(ended, badly) of "backend/server" in what `show stat` says; None when it is not there."""
     backend, name = server.split("/")
     for row in csv.DictReader(text.lstrip("# ").splitlines()):
         if row["pxname"] == backend and row["svname"] == name:
-            return sum(int(row[c] or 0) for c in CLASSES), int(row["hrsp_5xx"] or 0)
+            errors = sum(int(row[c] or 0) for c in ERRORS)
+            answers = sum(int(row[c] or 0) for c in CLASSES)
+            return answers + errors, int(row["hrsp_5xx"] or 0) + errors
     return None
 
 

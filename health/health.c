@@ -1,8 +1,8 @@
 /*
  * Rise and fall, the startup gate.  See health.h.
  *
- * What was seen is kept apart from what follows from it: results change struct probe_health, judge() derives the state
- * from all of them, and move() is the one place that changes it.
+ * What was seen is kept apart from what follows from it: results change struct probe_health,
+ * judge() derives the state from all of them, and move() is the one place that changes it.
  */
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 
 #include "health/prober.h"
 
-/* --- the heap: WIDTH children each, none earlier than its parent ------------------------------- */
+/* --- the heap: WIDTH children each, none earlier than its parent ---------------------------- */
 
 #define WIDTH ((size_t)4) /* half as deep as with 2: each move touches a slot somewhere in memory */
 

@@ -1,15 +1,16 @@
 /*
- * Who is due when: a heap of slots, one for each thing that waits for a moment (a probe's next turn, the end of its patience,
- * a deadline).  Pure, told the time; O(log n) for each slot that comes or goes.
+ * Who is due when: a heap of slots, one for each thing that waits for a moment (a probe's next
+ * turn, the end of its patience, a deadline).  Pure, told the time; O(log n) for each slot that
+ * comes or goes.
  *
- *      first:  FIRST_GAP_MS apart, so that a small fleet is asked at once and a thousand backends not in one moment; spread over
- *              at most FIRST_SPREAD_MS or the interval
- *      again:  interval after the last one began, +- 10 %, so that they do not march in step; at a multiple of
- *              interval / GRID_PARTS (GRID_MAX_MS at most), so that a large fleet is asked in batches with warm caches and not
- *              in a thousand wake-ups
+ *      first:  FIRST_GAP_MS apart, so that a small fleet is asked at once and a thousand backends
+ *              not in one moment; spread over at most FIRST_SPREAD_MS or the interval
+ *      again:  interval after the last one began, +- 10 %, so that they do not march in step; at a
+ *              multiple of interval / GRID_PARTS (GRID_MAX_MS at most), so that a large fleet is
+ *              asked in batches with warm caches and not in a thousand wake-ups
  *
- * After a stall of the whole process nothing is made up for, and nobody is blamed: the patience of the slots that wait for an
- * answer grows by the stall (prober_stalled()).
+ * After a stall of the whole process nothing is made up for, and nobody is blamed: the patience of
+ * the slots that wait for an answer grows by the stall (prober_stalled()).
  *
  * One owner, one thread; slots are embedded in what the owner waits for.
  */
@@ -48,7 +49,8 @@ void prober_init(struct prober *, uint64_t seed);
 void prober_fini(struct prober *); /* the slots are their owners' */
 /* Its first turn.  Out of memory ends the process, here and below. */
 void prober_first(struct prober *, struct slot *, int64_t interval_ms, int64_t now_ms);
-/* Its turn has come: it asks, and is due again when timeout_ms have passed without prober_again(). */
+/* Its turn has come: it asks, and is due again when timeout_ms have passed without
+ * prober_again(). */
 void prober_ask(struct prober *, struct slot *, int64_t timeout_ms, int64_t now_ms);
 /* It was answered, or its patience is at an end: its next turn. */
 void prober_again(struct prober *, struct slot *, int64_t interval_ms, int64_t now_ms);

@@ -28,7 +28,7 @@ plain=(config/*.c health/*.c balancer/*.c)
 proxy=(proxy/*/*.c)
 tests=(tests/unit/*.c tests/codec/*.c tests/scenario/*.c)
 other=(bench/*.c bench/micro/*.c tests/fuzz/*.c)
-sources=("${plain[@]}" "${proxy[@]}" bench/origin/*.c)
+sources=("${plain[@]}" "${proxy[@]}" bench/origin/*.c bench/client/*.c)
 headers=(config/*.h health/*.h balancer/*.h proxy/*/*.h tests/*/*.h bench/*.h bench/*/*.h)
 
 llhttp=$(pkg-config --cflags libllhttp 2>/dev/null || echo -isystem /usr/share/include/llhttp)

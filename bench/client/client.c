@@ -392,6 +392,7 @@ main(int argc, char **argv)
 	c.conns = calloc(c.n_conns, sizeof(*c.conns));
 	if (!c.conns || c.epoll < 0 || !tls_init(&c)) {
 		fprintf(stderr, "client: cannot start\n");
+		free(c.conns);
 		return 1;
 	}
 	for (unsigned i = 0; i < c.n_conns; i++)

@@ -69,14 +69,14 @@ CASES = (
          figure="kib_each", goal=1.0, rounds=1),
     Case("idle-h2", "10,000 idle TLS connections, HTTP/2", "memory", tool="idle", clients=10000, streams=1,
          figure="kib_each", goal=1.0, rounds=1),
-    Case("flat-connections", "1,000 requests in flight over so many HTTP/2 connections", "flat", goal=1.15,
+    Case("flat-connections", "1,000 requests in flight over so many HTTP/2 connections", "flat", goal=1.15, rounds=2,
          points=tuple((str(n), {"clients": n, "streams": 1000 // n}) for n in (32, 100, 200, 500, 1000)),
          quick=("32", "1000")),
-    Case("flat-idle", "320 requests in flight on 32 connections, so many connections in all", "flat", goal=1.15,
+    Case("flat-idle", "320 requests in flight on 32 connections, so many connections in all", "flat", goal=1.15, rounds=2,
          points=tuple((str(n), {"idle": n - 32}) for n in (32, 100, 300, 1000)), quick=("32", "1000")),
-    Case("flat-backends", "320 requests in flight, so many backends", "flat", goal=1.15,
+    Case("flat-backends", "320 requests in flight, so many backends", "flat", goal=1.15, rounds=2,
          points=tuple((str(n), {"backends": n}) for n in (2, 10, 100, 1000)), quick=("2", "1000")),
-    Case("flat-services", "320 requests in flight, spread over so many services", "flat", goal=1.15,
+    Case("flat-services", "320 requests in flight, spread over so many services", "flat", goal=1.15, rounds=2,
          points=tuple((str(n), {"services": n}) for n in (1, 10, 100)), quick=("1", "100")),
 )
 

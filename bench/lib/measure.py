@@ -30,16 +30,16 @@ def family(pid):
 
 
 def cpu_ns(pids):
-    """Nanoseconds on a core, of all threads there are. Threads that ended are not in it: proxies keep theirs."""
-    total = 0
+    """{thread: nanoseconds on a core}, of all threads there are."""
+    found = {}
     for pid in pids:
         try:
             for task in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-                    total += int(f.read().split()[0])
+                    found[task] = int(f.read().split()[0])
         except OSError:
             pass
-    return total
+    return found
 
 
 def memory_kib(pids):
@@ -75,14 +75,18 @@ class Meter:
         self.first = self.last = None
 
     def _now(self):
-        return time.monotonic_ns(), cpu_ns(self.pids), core_busy_ns(self.core)
+        cpu = cpu_ns(self.pids)
+        return time.monotonic_ns(), sum(cpu.values()), core_busy_ns(self.core), cpu.keys()
 
-    def rest(self, seconds):
-        """Learns the idle share."""
-        wall, cpu, _ = self._now()
-        time.sleep(seconds)
-        now, after, _ = self._now()
-        self.idle_share = (after - cpu) / (now - wall)
+    def rest(self, seconds, times=3):
+        """Learns the idle share: the least of a few looks, for it may still be busy with its start."""
+        shares = []
+        for _ in range(times):
+            wall, cpu, *_ = self._now()
+            time.sleep(seconds / times)
+            now, after, *_ = self._now()
+            shares.append((after - cpu) / (now - wall))
+        self.idle_share = min(shares)
 
     def begin(self):
         self.first = self._now()
@@ -91,8 +95,9 @@ class Meter:
         self.last = self._now()
 
     @property
-    def seconds(self):
-        return (self.last[0] - self.first[0]) / 1e9
+    def lost(self):
+        """Threads that ended took what they had used with them: there is no figure."""
+        return bool(self.first[3] - self.last[3])
 
     @property
     def cpu_ns(self):

@@ -20,7 +20,7 @@
 #include "bench/origin/script.h"
 #include "bench/origin/timers.h"
 
-#define LISTENERS  8
+#define LISTENERS  1024
 #define WORKERS    16
 #define INPUT_SIZE ((size_t)65536)
 #define STAGE_SIZE ((size_t)262144)

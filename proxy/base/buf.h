@@ -75,7 +75,6 @@ unsigned char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);
 int buf_iov(const struct buf *, struct iovec *, int max); /* how many were filled */
 void buf_consume(struct buf *, size_t n);
-struct slice buf_first(const struct buf *); /* the first contiguous piece; n = 0 when empty */
 /* Same pool.  Moves; large pieces are not copied. */
 void buf_move(struct buf *to, struct buf *from, size_t n);
 

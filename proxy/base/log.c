@@ -19,12 +19,6 @@ log_set_level(enum log_level level)
 	atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
 }
 
-enum log_level
-log_get_level(void)
-{
-	return (enum log_level)atomic_load_explicit(&threshold, memory_order_relaxed);
-}
-
 void
 log_thread_ring(struct ring *r)
 {

@@ -11,7 +11,6 @@
 struct ring;
 
 void log_set_level(enum log_level);
-enum log_level log_get_level(void);
 /* From now on this thread's lines go to this ring (NULL: to stderr). */
 void log_thread_ring(struct ring *);
 

@@ -39,7 +39,7 @@ submit(struct h2_stream *s, const nghttp2_nv *nv, size_t n, bool end)
 	s->rx_mark = s->h2->watch.total;
 }
 
-/* The last look at what goes to a backend, in every build (attack 49, design.md). */
+/* The last look at what goes to a backend, in every build (RFC 9113 section 10.3). */
 static bool
 line_sendable(const struct head *h)
 {

@@ -34,10 +34,6 @@ void tls_client_free(struct tls_client *);
 
 /* Does the certificate this connection presented cover `host` (no port)? For 421 (RFC 9110 7.4). True for clear text. */
 bool transport_covers(struct transport *, const char *host, size_t n);
-/* The SNI the client sent, or NULL. */
-const char *transport_sni(struct transport *);
-/* "TLSv1.3" or NULL */
-const char *transport_tls_version(struct transport *);
 /* Why the last handshake on this thread failed ("certificate verify failed: self-signed certificate"), for the log and
  * status; worth reading from within conn_lost(BACK_TLS_FAILED) only. Never NULL. */
 const char *tls_failure(void);

@@ -636,19 +636,3 @@ transport_covers(struct transport *t, const char *host, size_t n)
 		return true; /* the usual case: what it was chosen by */
 	return tls_certificate_covers(s->peer.certificate, host, n);
 }
-
-const char *
-transport_sni(struct transport *t)
-{
-	const struct tls_transport *s = tls_of(t);
-
-	return s != NULL ? s->peer.sni : NULL;
-}
-
-const char *
-transport_tls_version(struct transport *t)
-{
-	const struct tls_transport *s = tls_of(t);
-
-	return s != NULL && s->established ? SSL_get_version(s->ssl) : NULL;
-}

@@ -8,7 +8,8 @@
 
 /* Gives the exchange a backend of its color, a place in the queue, or an answer. */
 void ask_choose(struct exchange *);
-/* The back stream is gone before a byte of its response went to the client: another try, a rescue, or an answer. */
+/* The back stream is gone before a byte of its response went to the client: another try, a rescue,
+ * or an answer. */
 void ask_again(struct exchange *, enum outcome why);
 /* A piece of the request body goes to the backend. */
 void ask_give_body(struct exchange *, struct slice, bool end);

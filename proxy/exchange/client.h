@@ -1,6 +1,6 @@
 /*
- * An accepted connection as the worker made it: the front connection, and what the exchange needs to
- * know of where it came in.  Owner: its worker.
+ * An accepted connection as the worker made it: the front connection, and what the exchange needs
+ * to know of where it came in.  Owner: its worker.
  */
 #ifndef TEAL_CLIENT_H
 #define TEAL_CLIENT_H

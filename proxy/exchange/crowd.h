@@ -1,7 +1,8 @@
 /*
- * All of a worker's exchanges that are with one color of a service: those that wait for a response head, the
- * oldest first, and those that relay.  So a hang is seen by its age, and a color that lost its traffic can
- * be left: who waits is rescued, who relays is closed in time (exchange_leave() in exchange.h).
+ * All of a worker's exchanges that are with one color of a service: those that wait for a response
+ * head, the oldest first, and those that relay.  So a hang is seen by its age, and a color that
+ * lost its traffic can be left: who waits is rescued, who relays is closed in time
+ * (exchange_leave() in exchange.h).
  *
  *      account_join -> in -> WAITING -> head -> RELAYING -> out <- the end, a rescue
  *
@@ -24,8 +25,9 @@ struct crowd_color {
 	uint32_t overdue; /* as published */
 	bool left;        /* it has no traffic any more, and some were still with it */
 	int64_t left_ms;  /* since then */
-	int64_t again_ms; /* who still waits for it is looked at again then: the rescue budget may have some more */
-	uint64_t closed;  /* of this worker's share since then */
+	/* Who still waits for it is looked at again then: the rescue budget may have some more. */
+	int64_t again_ms;
+	uint64_t closed; /* of this worker's share since then */
 };
 
 struct crowd {
@@ -46,7 +48,8 @@ void crowd_head(struct exchange *);
 void crowd_out(struct exchange *);
 /* Unanswered for longer than limits.p95, and not because its client has not finished asking. */
 bool crowd_overdue(const struct exchange *);
-/* The guard tripped the candidate by what this worker saw: the worker is told, and the color is left in this turn. */
+/* The guard tripped the candidate by what this worker saw: the worker is told, and the color is
+ * left in this turn. */
 void crowd_trip(struct engine *, const struct service *, const struct verdict *);
 
 #endif

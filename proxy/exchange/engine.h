@@ -1,6 +1,7 @@
 /*
  * What a worker gives its exchanges: the time, the fleet, the pools of connections, randomness,
- * counters, the log.  One per worker, embedded in it; the exchange shelf knows the worker only as this.
+ * counters, the log.  One per worker, embedded in it; the exchange shelf knows the worker only as
+ * this.
  */
 #ifndef TEAL_ENGINE_H
 #define TEAL_ENGINE_H
@@ -27,7 +28,8 @@ struct front_conn;
 struct verdict;
 TAILQ_HEAD(exchange_list, exchange);
 
-/* Where a member's connections go; member->addresses points to one.  Immutable, part of a snapshot. */
+/* Where a member's connections go; member->addresses points to one.  Immutable, part of a
+ * snapshot. */
 #define TARGET_ADDRESSES 8
 struct target {
 	const struct service_config *service;
@@ -43,7 +45,8 @@ struct target {
 	} at[TARGET_ADDRESSES];
 };
 
-/* A fleet as one worker holds it: an exchange keeps the one its backend was picked from until it needs another backend. */
+/* A fleet as one worker holds it: an exchange keeps the one its backend was picked from until it
+ * needs another backend. */
 struct fleet_ref {
 	const struct fleet *fleet;
 	unsigned refs; /* exchanges, + 1 while current; this worker's thread only */
@@ -99,8 +102,8 @@ struct engine {
 	unsigned n_exchanges;                 /* under way */
 	/* The worker's; NULL in tests that do not look. */
 	void (*client_gone)(struct engine *, struct front_conn *);
-	/* A candidate's exchange failed while the guard watches (for the evidence); called before tripped(). x->color is still the
-	 * candidate's. */
+	/* A candidate's exchange failed while the guard watches (for the evidence); called before
+	 * tripped(). x->color is still the candidate's. */
 	void (*failed)(struct engine *, const struct exchange *, enum outcome);
 	/* This worker took the weight from the service's candidate, at this verdict. */
 	void (*tripped)(struct engine *, const struct service *, const struct verdict *);

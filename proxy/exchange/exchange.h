@@ -8,8 +8,9 @@
  *                               allows it, nothing went to the client, the body can be replayed
  *   LOCAL: nobody is left to ask, or nobody was to be asked: answered by local.c
  *
- * exchange.c has its life, ask.c the asking, rescue.c the live color instead, crowd.c all that are with one color,
- * account.c the end.  Knows streams, not codecs: no nghttp2, OpenSSL or libevent here.  Owner: the engine's worker and thread.
+ * exchange.c has its life, ask.c the asking, rescue.c the live color instead, crowd.c all that are
+ * with one color, account.c the end.  Knows streams, not codecs: no nghttp2, OpenSSL or libevent
+ * here.  Owner: the engine's worker and thread.
  */
 #ifndef TEAL_EXCHANGE_H
 #define TEAL_EXCHANGE_H
@@ -95,14 +96,15 @@ struct exchange {
 /* The handler for front connections; fc->owner is the engine. */
 extern const struct front_handler exchange_handler;
 
-/* n more (or fewer) body bytes wait for the client.  All exchanges of its connection share four times
- * limits.queued_bytes to let their backends get ahead; once more than limits.queued_bytes does wait, each has the least
- * there is. */
+/* n more (or fewer) body bytes wait for the client.  All exchanges of its connection share four
+ * times limits.queued_bytes to let their backends get ahead; once more than limits.queued_bytes
+ * does wait, each has the least there is. */
 void exchange_owe(struct exchange *, int64_t n);
 /*
- * The color has lost its traffic (trip, flip, promotion, weight 0).  Exchanges that wait for its answer and may be replayed go
- * to the live color when replay is true; what has begun goes on and is closed by rollout.drain: at its rate, or at its timeout.
- * Called by an order of control; a trip by this worker calls it itself at the end of the turn.
+ * The color has lost its traffic (trip, flip, promotion, weight 0).  Exchanges that wait for its
+ * answer and may be replayed go to the live color when replay is true; what has begun goes on and
+ * is closed by rollout.drain: at its rate, or at its timeout. Called by an order of control; a trip
+ * by this worker calls it itself at the end of the turn.
  */
 void exchange_leave(struct engine *, unsigned service, enum color, bool replay);
 void exchange_engine_init(

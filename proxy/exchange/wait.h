@@ -7,7 +7,8 @@
 
 #include "proxy/exchange/exchange.h"
 
-/* `assign` is called for the oldest exchange when a place may be free: true when the exchange has left the queue. */
+/* `assign` is called for the oldest exchange when a place may be free: true when the exchange has
+ * left the queue. */
 void wait_init(struct wait_queue *, struct engine *, _Atomic uint32_t *waiting);
 bool wait_enter(struct exchange *);      /* false: the queue is full */
 void wait_leave(struct exchange *);      /* not waiting: nothing */

@@ -240,9 +240,9 @@ ask_api(const struct listener *l, struct evhttp_request *request, struct answer 
 
 /* GET /v1/events: an answer that is not one answer. */
 static void
-stream_events(struct admin *admin, struct evhttp_request *request, struct answer *w)
+stream_events(struct listener *l, struct evhttp_request *request, struct answer *w)
 {
-	switch (event_streams_open(admin->streams, request)) {
+	switch (event_streams_open(l->admin->streams, request, l->read_only)) {
 	case STREAM_OPEN:
 		LIST_REMOVE(w, next);
 		w->magic = 0;
@@ -280,7 +280,7 @@ on_request(struct evhttp_request *request, void *arg)
 		api_error(send_answer, w, 403, "host-refused",
 		    "Host must be an IP address, localhost or the name in admin.http");
 	} else if (event_streams_wanted(request)) {
-		stream_events(l->admin, request, w);
+		stream_events(l, request, w);
 	} else {
 		ask_api(l, request, w);
 	}

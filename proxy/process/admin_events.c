@@ -5,8 +5,9 @@
  *                                        |                                            ^
  *                                        +-- the reader is too slow: cut, next turn --+
  *
- * A connection ends with its stream: the client closes it, or it is cut.  evhttp leaves a request whose client has gone to
- * whoever answers it; so a stream whose request has lost its connection frees the request.
+ * A connection ends with its stream: the client closes it, or it is cut.  evhttp leaves a request
+ * whose client has gone to whoever answers it; so a stream whose request has lost its connection
+ * frees the request.
  *
  * Owner: admin.c.  Control thread.
  */
@@ -31,13 +32,16 @@
 #define INPUT_MAX          4096         /* nothing is to be said by a client that listens */
 #define KEEP_ALIVE_SECONDS 15
 #define STUCK_SECONDS      60 /* without a byte taken */
+#define READ_ONLY_MAX      24 /* of the 32 subscriptions of events.c */
 
 struct stream {
 	uint32_t magic;
+	struct event_streams *streams;
 	struct evhttp_request *request;
 	struct evhttp_connection *connection;
 	struct subscription *subscription; /* NULL: cut, and waits for its turn to be closed */
 	struct event *beat;
+	bool read_only;
 	struct evbuffer *missed; /* is being given what it missed: written behind the head */
 	size_t ahead;            /* of it, what still waits */
 	LIST_ENTRY(stream) next;
@@ -47,6 +51,7 @@ struct event_streams {
 	struct event_base *base;
 	struct control *control;
 	LIST_HEAD(stream_list, stream) all;
+	unsigned n_read_only;
 };
 
 struct event_streams *
@@ -68,6 +73,7 @@ static void
 stream_free(struct stream *s)
 {
 	LIST_REMOVE(s, next);
+	s->streams->n_read_only -= s->read_only;
 	if (s->subscription != NULL)
 		events_unsubscribe(s->subscription);
 	event_free(s->beat);
@@ -215,8 +221,8 @@ id_parse(const char *text, uint64_t *id)
 	return 0;
 }
 
-/* The field is what an EventSource sends when it comes back, with the URL it began with: it counts before the query.  0 and
- * *id 0 without either; -1: no number. */
+/* The field is what an EventSource sends when it comes back, with the URL it began with: it counts
+ * before the query.  0 and *id 0 without either; -1: no number. */
 static int
 last_id(struct evhttp_request *request, uint64_t *id)
 {
@@ -277,16 +283,20 @@ stream_begin(struct stream *s)
 }
 
 enum stream_opened
-event_streams_open(struct event_streams *e, struct evhttp_request *request)
+event_streams_open(struct event_streams *e, struct evhttp_request *request, bool read_only)
 {
 	struct stream *s;
 	uint64_t after;
 
 	if (last_id(request, &after) < 0)
 		return STREAM_BAD_ID;
+	if (read_only && e->n_read_only == READ_ONLY_MAX)
+		return STREAM_TOO_MANY;
 	s = calloc(1, sizeof(*s));
 	ENSURE(s != NULL);
 	s->magic = STREAM_MAGIC;
+	s->streams = e;
+	s->read_only = read_only;
 	s->request = request;
 	s->connection = evhttp_request_get_connection(request);
 	s->beat = event_new(e->base, -1, EV_PERSIST, on_beat, s);
@@ -300,6 +310,7 @@ event_streams_open(struct event_streams *e, struct evhttp_request *request)
 		return STREAM_TOO_MANY;
 	}
 	LIST_INSERT_HEAD(&e->all, s, next);
+	e->n_read_only += read_only;
 	stream_begin(s);
 	return STREAM_OPEN;
 }

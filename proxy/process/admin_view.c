@@ -4,7 +4,6 @@
  * Control thread; only reads.
  */
 #include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,9 +11,9 @@
 
 #include "balancer/eject.h"
 #include "balancer/tally.h"
-#include "config/parse.h"
 #include "health/health.h"
 #include "proxy/process/admin_api.h"
+#include "proxy/process/note.h"
 #include "proxy/process/release_view.h"
 
 json_t *
@@ -31,23 +30,6 @@ view_text(const char *text)
 	json = json_string(copy);
 	free(copy);
 	return json;
-}
-
-/* 12.25 and not 12.249999; whole numbers without a point. */
-static json_t *
-number(double value, double per_unit)
-{
-	double rounded = round(value * per_unit) / per_unit;
-
-	if (rounded == floor(rounded) && fabs(rounded) < 1e15)
-		return json_integer((json_int_t)rounded);
-	return json_real(rounded);
-}
-
-json_t *
-view_percent(unsigned bp)
-{
-	return number(bp / 100.0, 100);
 }
 
 static json_t *
@@ -162,19 +144,19 @@ color_json(struct control *control, const struct service *s, enum color color, u
 	uint64_t all = sums[BLUE].window_requests + sums[GREEN].window_requests;
 	json_t *o = json_object(), *backends = json_array();
 
-	put(o, "weight", view_percent(color == course_live(course) ? 10000 - bp : bp));
+	put(o, "weight", note_percent(color == course_live(course) ? 10000 - bp : bp));
 	put(o, "share",
-	    number(all == 0 ? 0 : 100.0 * (double)sum->window_requests / (double)all, 100));
+	    note_number(all == 0 ? 0 : 100.0 * (double)sum->window_requests / (double)all, 100));
 	put(o, "requests", count_json(sum->requests));
 	put(o, "failures", count_json(sum->failures));
 	put(o, "codes", codes_json(sum));
 	put(o, "window_requests", count_json(sum->window_requests));
 	put(o, "window_failures", count_json(sum->window_failures));
-	put(o, "failure_rate", number(sum->failure_rate, 1000));
-	put(o, "rps", number(sum->rps, 100));
-	put(o, "p50_ms", number(sum->p50_ms, 1000));
-	put(o, "p95_ms", number(sum->p95_ms, 1000));
-	put(o, "p99_ms", number(sum->p99_ms, 1000));
+	put(o, "failure_rate", note_number(sum->failure_rate, 1000));
+	put(o, "rps", note_number(sum->rps, 100));
+	put(o, "p50_ms", note_number(sum->p50_ms, 1000));
+	put(o, "p95_ms", note_number(sum->p95_ms, 1000));
+	put(o, "p99_ms", note_number(sum->p99_ms, 1000));
 	put(o, "inflight", count_json(sum->inflight));
 	put(o, "waiting",
 	    json_integer(atomic_load_explicit(&s->state->waiting[color], memory_order_relaxed)));
@@ -218,11 +200,12 @@ view_service(struct control *control, const struct service *s)
 	put(o, "epoch", count_json(atomic_load_explicit(&s->state->epoch, memory_order_relaxed)));
 	put(o, "live", json_string(color_name(course_live(course))));
 	put(o, "candidate", json_string(color_name(color_other(course_live(course)))));
-	put(o, "weight", view_percent(course_weight(course)));
+	put(o, "weight", note_percent(course_weight(course)));
 	put(o, "split", json_string(split_word(config->split.by)));
 	put(o, "maintenance",
 	    json_boolean(atomic_load_explicit(&s->state->maintenance, memory_order_relaxed)));
-	/* told when control has heard of it and written it down, not when a worker's flip is seen */
+	/* told when control has heard of it and written it down, not when a worker's flip is
+	 * seen */
 	put(o, "tripped", json_boolean(release->trip.on));
 	put(o, "trip", view_trip(release, course));
 	put(o, "window_ms", json_integer(window_ms));

@@ -314,7 +314,8 @@ write_once(int fd, off_t before, const char *text, size_t n)
 		return fsync(fd);
 	if (wrote < 0)
 		return -1;
-	/* The disk is full: half a line is taken back, unless somebody has cut the file meanwhile. */
+	/* The disk is full: half a line is taken back, unless somebody has cut the file
+	 * meanwhile. */
 	if (fstat(fd, &st) == 0 && st.st_size == before + wrote)
 		(void)!ftruncate(fd, before);
 	errno = ENOSPC;

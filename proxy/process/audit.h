@@ -1,10 +1,11 @@
 /*
- * The audit log: who did what, when, where and why; and every decision teal took by itself, with its verdict.
- * STATE_DIRECTORY/audit.log, a JSON object a line, fsynced before the change is answered.  Opened for each entry, so that it
- * may be rotated by renaming it.
+ * The audit log: who did what, when, where and why; and every decision teal took by itself, with
+ * its verdict. STATE_DIRECTORY/audit.log, a JSON object a line, fsynced before the change is
+ * answered.  Opened for each entry, so that it may be rotated by renaming it.
  *
  *   {"time": "...Z", "service": "api", "action": "weight", "from": "0", "to": "25", "epoch": 8,
- *    "by": {"uid": 0, "user": "root", "gid": 0, "pid": 77} | "teal", "host": "edge1", "reason": "TICKET-7", "rule": "failure_rate", "verdict": "..."}
+ *    "by": {"uid": 0, "user": "root", "gid": 0, "pid": 77} | "teal", "host": "edge1",
+ *    "reason": "TICKET-7", "rule": "failure_rate", "verdict": "..."}
  *
  * Control thread.
  */
@@ -31,8 +32,8 @@ struct audit_entry {
 
 #define AUDIT_KEPT 200 /* entries kept in memory for each service, for history */
 
-/* Reads the end of what is there (at most 4 MiB; lines that are no JSON objects are skipped).  Never fails: what cannot be read
- * is logged. */
+/* Reads the end of what is there (at most 4 MiB; lines that are no JSON objects are skipped).
+ * Never fails: what cannot be read is logged. */
 struct audit *audit_open(const char *directory);
 void audit_close(struct audit *);
 /* 0, or -1 with a sentence in err; it is in the history of the running process either way. */

@@ -2,9 +2,11 @@
  * Every change an operator makes to a service, in one order: check, write to disk, obey, answer.
  *
  *      begin -> (refused: answered at once)
- *            -> state file written -> stored where workers look -> every worker has passed a turn -> done()
+ *            -> state file written -> stored where workers look -> every worker has passed a turn
+ *            -> done()
  *
- * When the disk refuses, nothing has changed.  Pools are in change_pool.c, rollouts in release.c.  Control thread.
+ * When the disk refuses, nothing has changed.  Pools are in change_pool.c, rollouts in steer.c.
+ * Control thread.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -96,7 +98,8 @@ want_now(struct want *w, struct control *c, const struct service *s, uint32_t se
 	w->step_wall_ms = r->step_wall_ms;
 }
 
-/* A worker has tripped and its letter is still on its way: the file must not say that all is well. */
+/* A worker has tripped and its letter is still on its way: the file must not say that all is
+ * well. */
 static void
 save_unheard_trips(
     struct control *c, struct state *state, const struct service *s, const struct want *w)
@@ -171,6 +174,7 @@ control_obey(struct control *c, struct service *s, const struct want *w, uint32_
 	struct release *r = &c->releases[s->index];
 	struct service_state *state = s->state;
 	uint32_t course = wanted_course(w);
+	char err[256];
 	bool flipped = w->live != course_live(seen);
 	bool begins = w->weight_bp != 0 && (course_weight(seen) == 0 || flipped);
 
@@ -179,12 +183,15 @@ control_obey(struct control *c, struct service *s, const struct want *w, uint32_
 	for (unsigned i = 0; i < 2; i++)
 		atomic_store(&state->split_key[i], w->split_key[i]);
 	if (course != seen) {
-		/* first the guard, so that the first request of the new weight finds it awake; but it must
-		 * not fall asleep before it is sure that no worker has tripped */
+		/* first the guard, so that the first request of the new weight finds it awake; but
+		 * it must not fall asleep before it is sure that no worker has tripped */
 		if (w->weight_bp != 0)
 			guard_weight(state, begins, w->weight_bp, control_now_ms());
-		if (!atomic_compare_exchange_strong(&state->course, &seen, course))
+		if (!atomic_compare_exchange_strong(&state->course, &seen, course)) {
+			/* a worker has tripped: what was just written must not outlive this moment */
+			(void)control_save(c, NULL, NULL, err, sizeof(err));
 			return -1;
+		}
 		if (w->weight_bp == 0)
 			guard_weight(state, false, 0, control_now_ms());
 		if (flipped || w->weight_bp != course_weight(seen))
@@ -230,8 +237,12 @@ control_record(struct control *c, const struct service *s, const struct change *
 	}
 	log_info("%s: %s%s%s%s%s (%s)%s%s", s->config->name, action, from[0] != '\0' ? " " : "",
 	    from, to[0] != '\0' ? " -> " : "", to, who, reason[0] != '\0' ? ": " : "", reason);
-	if (audit_write(c->audit, &e, err, sizeof(err)) == -1)
+	if (audit_write(c->audit, &e, err, sizeof(err)) == -1) {
 		log_error("audit log: %s", err);
+		events_emit(c->events, "state_not_written", s->config->name,
+		    json_pack(
+			"{s:s, s:o}", "file", "audit.log", "reason", json_string_nocheck(err)));
+	}
 	events_emit(c->events, "change", s->config->name, audit_last(c->audit));
 }
 

@@ -38,13 +38,28 @@ forget(struct memory *m)
 	free(m->drained);
 }
 
+/* Nothing has changed. */
 static void
-go_back(struct roster *r, const struct memory *m)
+undo(struct roster *r, struct memory *m)
 {
 	for (unsigned i = 0; i < r->n_backends; i++) {
 		r->backends[i]->member = i < m->n && m->member[i];
 		r->backends[i]->drained = i < m->n && m->drained[i];
 	}
+	forget(m);
+}
+
+static bool
+in_use(const struct service *s, enum color color)
+{
+	return color == service_live(s) || service_weight(s) != 0;
+}
+
+static void
+refuse_empty(enum color color, change_done *done, void *arg)
+{
+	change_refuse(done, arg, 409, "pool-in-use",
+	    "%s has traffic: it cannot be left without backends", color_name(color));
 }
 
 /* The pool has been changed in the roster: to disk, then to the workers. */
@@ -59,8 +74,7 @@ commit_pool(struct control *c, struct service *s, enum color color, struct memor
 
 	want_now(&w, c, s, seen);
 	if (control_save(c, s, &w, err, sizeof(err)) == -1) {
-		go_back(&c->roster, before);
-		forget(before);
+		undo(&c->roster, before);
 		change_refuse(
 		    done, arg, 507, "state-not-written", "the change was refused: %s", err);
 		return;
@@ -116,51 +130,47 @@ join(struct control *c, struct service *s, enum color color, const char *const *
 	return true;
 }
 
-void
-control_pool_set(struct control *c, struct service *s, enum color color,
-    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
+/* The pool gets `addresses`; set: instead of those it has. */
+static void
+take_in(struct control *c, struct service *s, enum color color, const char *const *addresses,
+    unsigned n, bool set, const struct change *ch, change_done *done, void *arg)
 {
-	struct memory before;
+	struct memory before = remember(&c->roster);
 	char text[512];
 
-	if (change_stale(s, ch, done, arg))
-		return;
-	if (n == 0 && (color == service_live(s) || service_weight(s) != 0)) {
-		change_refuse(done, arg, 409, "pool-in-use",
-		    "%s has traffic: it cannot be left without backends", color_name(color));
-		return;
-	}
-	before = remember(&c->roster);
-	for (unsigned i = 0; i < c->roster.n_backends; i++) {
+	for (unsigned i = 0; set && i < c->roster.n_backends; i++) {
 		struct known_backend *k = c->roster.backends[i];
 
 		if (k->service == s->index && k->backend.color == color)
 			k->member = false;
 	}
 	if (!join(c, s, color, addresses, n, done, arg)) {
-		go_back(&c->roster, &before);
-		forget(&before);
+		undo(&c->roster, &before);
 		return;
 	}
-	commit_pool(c, s, color, &before, ch, "backend set", list(text, addresses, n), done, arg);
+	commit_pool(c, s, color, &before, ch, set ? "backend set" : "backend add",
+	    list(text, addresses, n), done, arg);
+}
+
+void
+control_pool_set(struct control *c, struct service *s, enum color color,
+    const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
+{
+	if (change_stale(s, ch, done, arg))
+		return;
+	if (n == 0 && in_use(s, color)) {
+		refuse_empty(color, done, arg);
+		return;
+	}
+	take_in(c, s, color, addresses, n, true, ch, done, arg);
 }
 
 void
 control_backend_add(struct control *c, struct service *s, enum color color,
     const char *const *addresses, unsigned n, const struct change *ch, change_done *done, void *arg)
 {
-	struct memory before;
-	char text[512];
-
-	if (change_stale(s, ch, done, arg))
-		return;
-	before = remember(&c->roster);
-	if (!join(c, s, color, addresses, n, done, arg)) {
-		go_back(&c->roster, &before);
-		forget(&before);
-		return;
-	}
-	commit_pool(c, s, color, &before, ch, "backend add", list(text, addresses, n), done, arg);
+	if (!change_stale(s, ch, done, arg))
+		take_in(c, s, color, addresses, n, false, ch, done, arg);
 }
 
 static unsigned
@@ -190,19 +200,16 @@ control_backend_remove(struct control *c, struct service *s, enum color color,
 		struct known_backend *k = roster_find(&c->roster, s->index, color, addresses[i]);
 
 		if (k == NULL || !k->member) {
-			go_back(&c->roster, &before);
-			forget(&before);
+			undo(&c->roster, &before);
 			change_refuse(done, arg, 404, "unknown-backend", "%s is not in pool %s",
 			    addresses[i], color_name(color));
 			return;
 		}
 		k->member = false;
 	}
-	if (members(c, s, color) == 0 && (color == service_live(s) || service_weight(s) != 0)) {
-		go_back(&c->roster, &before);
-		forget(&before);
-		change_refuse(done, arg, 409, "pool-in-use",
-		    "%s has traffic: it cannot be left without backends", color_name(color));
+	if (members(c, s, color) == 0 && in_use(s, color)) {
+		undo(&c->roster, &before);
+		refuse_empty(color, done, arg);
 		return;
 	}
 	commit_pool(

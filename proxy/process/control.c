@@ -1,5 +1,6 @@
 /*
- * The control thread's life: start, signals, names, drain, end.  It touches no request.
+ * The control thread's life: start, signals, drain, end.  It touches no request.  Its orders to
+ * workers are in orders.c, names in names.c.
  *
  *      start: config -> TLS contexts -> state -> fleet -> listeners -> workers -> admin
  *      end:   SIGTERM -> drain -> every connection gone or the deadline -> stop -> join
@@ -13,10 +14,10 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "balancer/rate.h"
+#include "proxy/base/clock.h"
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
 #include "proxy/codec/tls.h"
@@ -33,203 +34,19 @@
 #define WORKER_FILES  6U    /* without listeners and connections */
 #define BACK_FILES    8192U /* kept for connections to backends; half of all where there are few */
 
-static int64_t
-clock_ms(clockid_t id)
-{
-	struct timespec ts;
-
-	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 int64_t
 control_now_ms(void)
 {
-	return clock_ms(CLOCK_MONOTONIC);
+	return clock_us(CLOCK_MONOTONIC) / 1000;
 }
 
 int64_t
 control_wall_ms(void)
 {
-	return clock_ms(CLOCK_REALTIME);
+	return clock_us(CLOCK_REALTIME) / 1000;
 }
 
-/* --- orders -------------------------------------------------------------------------- */
-
-void
-order_done(struct letter *l, void *control)
-{
-	struct order *o = (struct order *)(void *)l;
-	struct round *r = o->round;
-
-	(void)control;
-	free(o);
-	if (r != NULL && --r->left == 0)
-		r->done(r);
-}
-
-/* A copy of the order to every worker; done() when all have carried it out. */
-static void
-post_all(struct control *c, const struct order *order, struct round *r)
-{
-	if (r != NULL)
-		r->left = c->n_started;
-	for (unsigned i = 0; i < c->n_started; i++) {
-		struct order *o = calloc(1, sizeof(*o));
-
-		ENSURE(o != NULL);
-		*o = *order;
-		o->letter.deliver = order_carry_out;
-		o->worker = c->workers[i];
-		o->round = r;
-		if (o->kind == ORDER_ADOPT) {
-			o->snapshot = c->roster.current;
-			atomic_fetch_add(&o->snapshot->holders, 1);
-		}
-		mailbox_post(worker_mailbox(c->workers[i]), &o->letter);
-	}
-}
-
-void
-control_order(struct control *c, enum order_kind kind, struct round *r)
-{
-	struct order o = {.kind = kind};
-
-	post_all(c, &o, r);
-}
-
-void
-control_leave(
-    struct control *c, const struct service *s, enum color color, bool rescue, struct round *r)
-{
-	struct order o = {
-	    .kind = ORDER_LEAVE, .service = s->index, .color = color, .rescue = rescue};
-
-	post_all(c, &o, r);
-}
-
-void
-control_close_backend(struct control *c, const struct backend *b)
-{
-	struct order o = {.kind = ORDER_CLOSE, .backend = b};
-
-	post_all(c, &o, NULL);
-}
-
-void
-control_hears_failed(struct letter *letter, void *control)
-{
-	struct failed_letter *l = (struct failed_letter *)(void *)letter;
-	struct control *c = control;
-
-	release_failed(&c->releases[l->service], &l->failure, l->since);
-	free(l);
-}
-
-void
-control_hears_tripped(struct letter *letter, void *control)
-{
-	struct tripped_letter *l = (struct tripped_letter *)(void *)letter;
-	struct control *c = control;
-
-	release_tripped(&c->releases[l->service], &l->verdict);
-	free(l);
-}
-
-int
-control_publish(struct control *c, struct round *r)
-{
-	if (roster_snapshot(&c->roster) == -1)
-		return -1;
-	control_order(c, ORDER_ADOPT, r);
-	return 0;
-}
-
-/* --- names ---------------------------------------------------------------------------- */
-
-/* Name servers turn the order round with every answer: that is no move. */
-static bool
-same_addresses(const struct target *a, const struct target *b)
-{
-	unsigned found = 0;
-
-	for (unsigned i = 0; i < a->n; i++) {
-		for (unsigned j = 0; j < b->n; j++) {
-			if (a->at[i].length == b->at[j].length &&
-			    memcmp(&a->at[i].address, &b->at[j].address, a->at[i].length) == 0) {
-				found++;
-				break;
-			}
-		}
-	}
-	return a->n == b->n && found == a->n;
-}
-
-static void
-take_addresses(struct control *c, struct known_backend *k, const struct lookup *l)
-{
-	k->resolving = false;
-	k->resolved_ms = control_now_ms();
-	if (l->error != NULL) {
-		/* What it last resolved to is better than nothing. */
-		log_warn("backend %s (%s): %s%s", k->backend.name, color_name(k->backend.color),
-		    l->error, k->target.n != 0 ? ": the addresses known before are kept" : "");
-		return;
-	}
-	if (same_addresses(&l->target, &k->target))
-		return;
-	memcpy(k->target.at, l->target.at, sizeof(k->target.at));
-	k->target.n = l->target.n;
-	k->target.generation++;
-	c->refleet = true;
-}
-
-static void
-on_resolved(struct letter *letter, void *receiver)
-{
-	struct lookup *l = (struct lookup *)(void *)letter;
-	struct control *c = receiver;
-
-	take_addresses(c, c->roster.backends[l->backend], l);
-	free(l);
-}
-
-void
-control_resolve(struct control *c, struct known_backend *k, bool now)
-{
-	struct lookup *l;
-
-	if (k->address.host == NULL || k->resolving)
-		return;
-	l = calloc(1, sizeof(*l));
-	ENSURE(l != NULL);
-	snprintf(l->host, sizeof(l->host), "%s", k->address.host);
-	l->port = k->address.port;
-	l->backend = k->backend.id;
-	l->reply_to = &c->mailbox;
-	l->replied = on_resolved;
-	if (now) {
-		resolve_now(l);
-		take_addresses(c, k, l);
-		free(l);
-		return;
-	}
-	k->resolving = true;
-	resolver_ask(c->resolver, l);
-}
-
-static void
-resolve_due(struct control *c)
-{
-	int64_t now = control_now_ms();
-
-	for (unsigned i = 0; i < c->roster.n_backends; i++) {
-		struct known_backend *k = c->roster.backends[i];
-
-		if (k->member && now - k->resolved_ms >= k->target.pool->resolve_interval_ms)
-			control_resolve(c, k, false);
-	}
-}
+/* --- each second ---------------------------------------------------------------------- */
 
 /* Once a day for each that is near its end. */
 static void
@@ -263,7 +80,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	resolve_due(c);
+	control_resolve_due(c);
 	if (c->refleet && control_publish(c, NULL) == 0) {
 		c->refleet = false;
 		probes_follow(c->probes, &c->roster);
@@ -424,20 +241,42 @@ free_edge(struct control *c)
 	rate_free(c->edge.rates);
 }
 
+/* One connection is kept for the probes of each backend. */
+static rlim_t
+probe_files(const struct config *config)
+{
+	rlim_t n = 0;
+
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct service_config *s = &config->services[i];
+
+		if (s->health[PROBE_LIVENESS].on || s->health[PROBE_READINESS].on ||
+		    s->health[PROBE_STARTUP].on)
+			n += s->pools[BLUE].n_backends + s->pools[GREEN].n_backends;
+	}
+	return n;
+}
+
 /*
- * Each connection at the front may need one at the back, and the admin socket must answer when all are taken: who is
- * let in is served, the others are turned away at once.
+ * Each connection at the front may need one at the back, and the admin socket must answer when all
+ * are taken: who is let in is served, the others are turned away at once.
  */
 static uint32_t
 connections_max(const struct control *c)
 {
 	uint32_t max = c->config->limits.connections;
-	rlim_t own = ADMIN_FILES + c->n_workers * (WORKER_FILES + (rlim_t)c->config->n_listeners);
+	rlim_t own = ADMIN_FILES + probe_files(c->config) +
+		     c->n_workers * (WORKER_FILES + (rlim_t)c->config->n_listeners);
 	struct rlimit r;
 	rlim_t left;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY)
 		return max;
+	if (r.rlim_cur <= own)
+		log_error(
+		    "open files are limited to %llu, and %llu are needed without a single client: "
+		    "raise LimitNOFILE",
+		    (unsigned long long)r.rlim_cur, (unsigned long long)own);
 	left = r.rlim_cur > own + 2 ? r.rlim_cur - own : 2;
 	left -= left / 2 < BACK_FILES ? left / 2 : BACK_FILES;
 	if (left >= max)
@@ -481,13 +320,15 @@ make_fleet(struct control *c, char *err, size_t err_size)
 		log_info("state directory %s: made", c->config->state_directory);
 	state = state_load(c->config->state_directory, warning, sizeof(warning));
 	if (state == NULL) {
-		/* Which color is live is written there: guessing could send everybody to the wrong one. */
+		/* Which color is live is written there: guessing could send everybody to the wrong
+		 * one. */
 		snprintf(err, err_size, "%s", warning);
 		return -1;
 	}
 	if (warning[0] != '\0')
 		log_warn("%s", warning);
-	/* Two that write the same file would undo each other's changes.  Held until the process ends. */
+	/* Two that write the same file would undo each other's changes.  Held until the process
+	 * ends. */
 	c->state_lock = open(c->config->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->state_lock != -1 && flock(c->state_lock, LOCK_EX | LOCK_NB) == -1 &&
 	    errno == EWOULDBLOCK) {
@@ -657,7 +498,7 @@ control_start(const struct config *config, char *err, size_t err_size)
 	c->config = config;
 	c->state_lock = -1;
 	c->n_workers = count_workers(config);
-	c->started_wall_ms = clock_ms(CLOCK_REALTIME);
+	c->started_wall_ms = control_wall_ms();
 	if (start(c, err, err_size) == -1) {
 		if (c->n_started != 0)
 			control_order(c, ORDER_STOP, NULL);

@@ -2,7 +2,8 @@
  * The control thread's side of every change: who may ask what, made durable, obeyed by every
  * worker, then answered.
  *
- * Owner and thread: the control thread (main); every function here is called on it.  Workers never call in.
+ * Owner and thread: the control thread (main); every function here is called on it.  Workers never
+ * call in.
  */
 #ifndef TEAL_CONTROL_H
 #define TEAL_CONTROL_H
@@ -33,7 +34,8 @@ struct change_result {
 	const char *code; /* "stale-epoch", "unknown-backend", "state-not-written", ... */
 	char message[256];
 };
-/* Called exactly once, later or at once, when the change is durable and every worker obeys it (or failed). */
+/* Called exactly once, later or at once, when the change is durable and every worker obeys it (or
+ * failed). */
 typedef void change_done(void *arg, const struct change_result *);
 
 void control_weight(struct control *, struct service *, unsigned weight_bp, const struct change *,
@@ -81,7 +83,8 @@ const struct fleet *control_fleet(struct control *);
 struct service *control_service(struct control *, const char *name); /* NULL: unknown */
 int64_t control_now_ms(void);                                        /* CLOCK_MONOTONIC */
 int64_t control_started_wall_ms(struct control *);
-/* Why a backend is in its state, for status: "", "connect refused (3 in a row)", "drained by an operator", ... */
+/* Why a backend is in its state, for status: "", "connect refused (3 in a row)", "drained by an
+ * operator", ... */
 void control_backend_reason(struct control *, const struct backend *, char *out, size_t n);
 
 /* What its probes found; NULL: nobody asks it. */
@@ -99,7 +102,8 @@ struct control_totals {
 	uint64_t *listener_open; /* by listener index, config->n_listeners of them */
 };
 void control_totals(struct control *, struct control_totals *);
-/* certificate files with their notAfter (seconds since 1970); returns how many there are, fills at most max */
+/* certificate files with their notAfter (seconds since 1970); returns how many there are, fills at
+ * most max */
 struct control_certificate {
 	const char *file;
 	int64_t not_after;

@@ -17,7 +17,8 @@ struct event_base;
 struct worker;
 LIST_HEAD(door_list, door);
 
-/* Takes the fd.  Ends in worker_admit() with the client the header names, or in worker_turned_away(). */
+/* Takes the fd.  Ends in worker_admit() with the client the header names, or in
+ * worker_turned_away(). */
 void door_open(struct door_list *, struct worker *, struct event_base *, struct turn *,
     unsigned listener, int fd, const uint8_t peer[16], uint16_t port, int64_t timeout_ms);
 void door_close_all(struct door_list *);

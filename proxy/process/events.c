@@ -10,18 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
+#include "proxy/base/clock.h"
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
 #include "proxy/process/announce.h"
 #include "proxy/process/events.h"
+#include "proxy/process/note.h"
 
 #define EVENTS_MAGIC       0x65766e74u
 #define SUBSCRIPTION_MAGIC 0x73756273u
 #define SUBSCRIBERS_MAX    32
-#define EVENTS_PER_SECOND                                                                          \
-	20 /* as a power of two: more than ever happen, so ids of two lives do not meet */
+#define EVENTS_PER_MS                                                                              \
+	11 /* as a power of two: more than ever happen, so ids of two lives do not meet */
 #define EVENT_BYTES_MAX (64 * 1024) /* of its JSON; a bigger one is told without its data */
 
 struct subscription {
@@ -40,7 +41,8 @@ struct kept {
 struct events {
 	uint32_t magic;
 	struct announce *announce;
-	/* Ids go on growing over restarts: the second of the start, in numbers that every JSON reader can hold. */
+	/* Ids go on growing over restarts: they begin with the ms of the start, below 2^53, which
+	 * every JSON reader can hold. */
 	uint64_t before;               /* the first one's id - 1 */
 	uint64_t n;                    /* emitted */
 	struct kept kept[EVENTS_KEPT]; /* by id modulo EVENTS_KEPT */
@@ -57,7 +59,7 @@ events_new(struct event_base *base, const struct config *config)
 	ENSURE(e != NULL);
 	e->magic = EVENTS_MAGIC;
 	LIST_INIT(&e->subscriptions);
-	e->before = (uint64_t)time(NULL) << EVENTS_PER_SECOND;
+	e->before = (uint64_t)(clock_us(CLOCK_REALTIME) / 1000) << EVENTS_PER_MS;
 	e->announce = announce_new(base, &config->announce, ANNOUNCE_PAUSE_MS);
 	return e;
 }
@@ -153,27 +155,12 @@ events_unsubscribe(struct subscription *s)
 /* --- events ---------------------------------------------------------------------------------- */
 
 static json_t *
-time_text(void)
-{
-	char text[48];
-	struct timespec now;
-	struct tm tm;
-	size_t n;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)gmtime_r(&now.tv_sec, &tm);
-	n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	(void)snprintf(text + n, sizeof(text) - n, ".%03ldZ", now.tv_nsec / 1000000);
-	return json_string(text);
-}
-
-static json_t *
 head(uint64_t id, const char *type, const char *service)
 {
 	json_t *j = json_object();
 
 	(void)json_object_set_new(j, "id", json_integer((json_int_t)id));
-	(void)json_object_set_new(j, "time", time_text());
+	(void)json_object_set_new(j, "time", note_time(clock_us(CLOCK_REALTIME) / 1000));
 	(void)json_object_set_new(j, "type", json_string(type));
 	(void)json_object_set_new(j, "service", json_string(service));
 	return j;

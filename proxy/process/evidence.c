@@ -31,12 +31,6 @@ put_count(json_t *object, const char *key, uint64_t n, bool *failed)
 }
 
 static json_t *
-percent(unsigned bp)
-{
-	return note_number(bp / 100.0, 100);
-}
-
-static json_t *
 failure_rate(const struct seen *s)
 {
 	return note_number(
@@ -73,26 +67,14 @@ numbers_json(const struct verdict *v, bool *failed)
 static json_t *
 rollout_json(const struct rollout *r, bool *failed)
 {
-	json_t *o, *steps;
+	json_t *o;
 
 	if (r == NULL || r->state == ROLLOUT_IDLE)
 		return json_null();
 	o = json_object();
-	steps = json_array();
-	for (unsigned i = 0; i < r->n_steps && i < STEPS_MAX; i++) {
-		json_t *step = json_object();
-		char hold[UNIT_TEXT_SIZE];
-
-		duration_print(r->steps[i].hold_ms, hold);
-		put(step, "weight", percent(r->steps[i].weight_bp), failed);
-		put(step, "hold", json_string(hold), failed);
-		put(step, "hold_ms", json_integer(r->steps[i].hold_ms), failed);
-		if (json_array_append_new(steps, step) < 0)
-			*failed = true;
-	}
 	put(o, "to", json_string(color_name(r->to)), failed);
 	put_count(o, "step", r->step + 1u, failed);
-	put(o, "steps", steps, failed);
+	put(o, "steps", note_steps(r->steps, r->n_steps), failed);
 	return o;
 }
 
@@ -129,7 +111,7 @@ point_json(const struct weight_point *p, bool *failed)
 	json_t *o = json_object();
 
 	put(o, "time", note_time(p->wall_ms), failed);
-	put(o, "weight", percent(p->weight_bp), failed);
+	put(o, "weight", note_percent(p->weight_bp), failed);
 	put(o, "why", note_text(p->why), failed);
 	return o;
 }
@@ -178,7 +160,7 @@ evidence_json(const struct evidence *e)
 	put(o, "reason", note_text(e->reason), &failed);
 	put(o, "live", json_string(color_name(e->live)), &failed);
 	put(o, "candidate", json_string(color_name(e->candidate)), &failed);
-	put(o, "weight", percent(e->weight_bp), &failed);
+	put(o, "weight", note_percent(e->weight_bp), &failed);
 	put_count(o, "epoch", e->epoch, &failed);
 	put(o, "numbers", numbers_json(&e->verdict, &failed), &failed);
 	put(o, "rollout", rollout_json(e->rollout, &failed), &failed);

@@ -1,6 +1,7 @@
 /*
- * The evidence of a rollback: what was seen, kept on disk (STATE_DIRECTORY/evidence-SERVICE.json, written as the state file is)
- * and shown by `tealctl why`.  No secrets: paths without query, no header values but the request id.
+ * The evidence of a rollback: what was seen, kept on disk (STATE_DIRECTORY/evidence-SERVICE.json,
+ * written as the state file is) and shown by `tealctl why`.  No secrets: paths without query, no
+ * header values but the request id.
  *
  * Control thread.
  */

@@ -69,8 +69,8 @@ open_unix(const struct listener_config *l, char *err, size_t err_size)
 	return fd;
 }
 
-/* SO_REUSEPORT would let a second teal share the port unseen: ask once without it.  "[::]" is asked for v6 alone: our own
- * "0.0.0.0" of the same port may be open already. */
+/* SO_REUSEPORT would let a second teal share the port unseen: ask once without it.  "[::]" is asked
+ * for v6 alone: our own "0.0.0.0" of the same port may be open already. */
 static bool
 taken(const struct addrinfo *a)
 {

@@ -101,8 +101,9 @@ lines(const char *p, size_t n)
 }
 
 /*
- * A pipe whose reader has stopped must hold up neither the rest of the logs nor the end: the operator's lines
- * are given up after a moment, access lines wait (the rings fill, then lose and count) until the stop.
+ * A pipe whose reader has stopped must hold up neither the rest of the logs nor the end: the
+ * operator's lines are given up after a moment, access lines wait (the rings fill, then lose and
+ * count) until the stop.
  */
 static bool
 writable(struct logger *l, int fd, bool access)
@@ -175,7 +176,8 @@ drain_all(struct logger *l)
 	return any;
 }
 
-/* What was logged before belongs to the old file, to the end of a line: the ring's end may cut one in two. */
+/* What was logged before belongs to the old file, to the end of a line: the ring's end may cut one
+ * in two. */
 static void
 finish_lines(struct logger *l)
 {

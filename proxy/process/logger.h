@@ -1,7 +1,7 @@
 /*
- * The log thread: takes lines from the workers' rings and writes them, the access log to its file or stdout,
- * the operator's lines to stderr.  A disk that is slow or full holds up this thread and nothing else; what
- * does not fit is lost and counted.
+ * The log thread: takes lines from the workers' rings and writes them, the access log to its file
+ * or stdout, the operator's lines to stderr.  A disk that is slow or full holds up this thread and
+ * nothing else; what does not fit is lost and counted.
  */
 #ifndef TEAL_LOGGER_H
 #define TEAL_LOGGER_H

@@ -48,7 +48,8 @@ versions(void)
 	printf("curl %s\n", curl_version_info(CURLVERSION_NOW)->version);
 }
 
-/* Every connection at the front may have one at the back; a shell's 1,024 would be the limit that bites first. */
+/* Every connection at the front may have one at the back; a shell's 1,024 would be the limit that
+ * bites first. */
 static void
 raise_file_limit(const struct config *config)
 {

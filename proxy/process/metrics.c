@@ -1,6 +1,6 @@
 /*
  * What teal tells Prometheus: see metrics.h.  A family is one function: HELP and TYPE once, then
- * a line for each service, color or backend.
+ * a line for each service, color or backend.  Releases are in metrics_release.c.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -14,32 +14,23 @@
 
 #include "balancer/outcome.h"
 #include "balancer/tally.h"
-#include "proxy/process/events.h"
-#include "proxy/process/metrics.h"
-#include "proxy/process/release.h"
+#include "proxy/process/metrics_private.h"
 
 /* Upper bounds of teal_request_duration_seconds, in us; the last bucket is +Inf. */
 static const int64_t bounds_us[] = {500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000,
     500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
 #define N_BOUNDS (sizeof(bounds_us) / sizeof(bounds_us[0]))
 
-struct scrape {
-	FILE *out;
-	struct control *control;
-	const struct fleet *fleet;
-	struct control_totals totals;
-};
-
-static void
-family(const struct scrape *m, const char *name, const char *type, const char *help)
+void
+metrics_family(const struct scrape *m, const char *name, const char *type, const char *help)
 {
 	fprintf(m->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 /* A label value: backslash, quote and line feed escaped; other control characters would upset a
  * terminal and are no part of any name. */
-static void
-label(FILE *out, const char *key, const char *value)
+void
+metrics_label(FILE *out, const char *key, const char *value)
 {
 	fprintf(out, "%s=\"", key);
 	for (; *value != '\0'; value++) {
@@ -58,7 +49,7 @@ static void
 color_labels(const struct scrape *m, const char *name, const struct service *s, enum color c)
 {
 	fprintf(m->out, "%s{", name);
-	label(m->out, "service", s->config->name);
+	metrics_label(m->out, "service", s->config->name);
 	fprintf(m->out, ",color=\"%s\"", color_name(c));
 }
 
@@ -69,7 +60,7 @@ requests(const struct scrape *m)
 	const char *name = "teal_requests_total";
 	int64_t now_ms = control_now_ms();
 
-	family(m, name, "counter", "Exchanges ended, by class of the backend's status.");
+	metrics_family(m, name, "counter", "Exchanges ended, by class of the backend's status.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++) {
 		const struct service *s = &m->fleet->services[i];
 
@@ -108,7 +99,7 @@ durations_of(const struct scrape *m, const struct service *s, enum color c)
 static void
 durations(const struct scrape *m)
 {
-	family(m, "teal_request_duration_seconds", "histogram",
+	metrics_family(m, "teal_request_duration_seconds", "histogram",
 	    "Time from the request to the head of the backend's response.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++)
 		for (int c = 0; c < N_COLORS; c++)
@@ -120,7 +111,7 @@ static void
 per_color(const struct scrape *m, const char *name, const char *help,
     double (*value)(const struct service *, enum color))
 {
-	family(m, name, "gauge", help);
+	metrics_family(m, name, "gauge", help);
 	for (unsigned i = 0; i < m->fleet->n_services; i++)
 		for (int c = 0; c < N_COLORS; c++) {
 			const struct service *s = &m->fleet->services[i];
@@ -155,7 +146,7 @@ static void
 per_backend(const struct scrape *m, const char *name, const char *type, const char *help,
     uint64_t (*value)(struct backend *))
 {
-	family(m, name, type, help);
+	metrics_family(m, name, type, help);
 	for (unsigned i = 0; i < m->fleet->n_services; i++)
 		for (int c = 0; c < N_COLORS; c++) {
 			const struct service *s = &m->fleet->services[i];
@@ -166,7 +157,7 @@ per_backend(const struct scrape *m, const char *name, const char *type, const ch
 
 				color_labels(m, name, s, (enum color)c);
 				fputc(',', m->out);
-				label(m->out, "backend", b->name);
+				metrics_label(m->out, "backend", b->name);
 				fprintf(m->out, "} %" PRIu64 "\n", value(b));
 			}
 		}
@@ -202,109 +193,34 @@ backend_failures(struct backend *b)
 	return atomic_load_explicit(&b->failures, memory_order_relaxed);
 }
 
-static void
-single(const struct scrape *m, const char *name, const char *type, const char *help, uint64_t value)
+void
+metrics_single(
+    const struct scrape *m, const char *name, const char *type, const char *help, uint64_t value)
 {
-	family(m, name, type, help);
+	metrics_family(m, name, type, help);
 	fprintf(m->out, "%s %" PRIu64 "\n", name, value);
 }
 
 /* Two counters under one name: KEY="result word". */
-static void
-results(const struct scrape *m, const char *name, const char *help, const char *first, uint64_t a,
-    const char *second, uint64_t b)
+void
+metrics_results(const struct scrape *m, const char *name, const char *help, const char *first,
+    uint64_t a, const char *second, uint64_t b)
 {
-	family(m, name, "counter", help);
+	metrics_family(m, name, "counter", help);
 	fprintf(m->out, "%s{result=\"%s\"} %" PRIu64 "\n", name, first, a);
 	fprintf(m->out, "%s{result=\"%s\"} %" PRIu64 "\n", name, second, b);
-}
-
-/* One 0 or 1 per service and state. */
-static void
-rollouts(const struct scrape *m)
-{
-	family(m, "teal_rollout_state", "gauge", "1 for the state the service's rollout is in.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++) {
-		const struct service *s = &m->fleet->services[i];
-		const struct release *r = control_release(m->control, s);
-
-		for (int k = 0; k < N_ROLLOUT_STATES; k++) {
-			fputs("teal_rollout_state{", m->out);
-			label(m->out, "service", s->config->name);
-			fprintf(m->out, ",state=\"%s\"} %d\n",
-			    rollout_state_name((enum rollout_state)k), (int)r->rollout.state == k);
-		}
-	}
-	family(m, "teal_tripped", "gauge", "1 while the candidate is locked out after a trip.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++) {
-		const struct service *s = &m->fleet->services[i];
-
-		fputs("teal_tripped{", m->out);
-		label(m->out, "service", s->config->name);
-		fprintf(m->out, "} %d\n", control_release(m->control, s)->trip.on);
-	}
-	family(m, "teal_trips_total", "counter", "Candidates thrown out, by the rule they broke.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++) {
-		const struct service *s = &m->fleet->services[i];
-		const struct release *r = control_release(m->control, s);
-
-		for (int k = RULE_NONE + 1; k < N_RULES; k++) {
-			fputs("teal_trips_total{", m->out);
-			label(m->out, "service", s->config->name);
-			fprintf(m->out, ",rule=\"%s\"} %" PRIu64 "\n", rule_name((enum rule)k),
-			    r->trips[k]);
-		}
-	}
-}
-
-static void
-rescues(const struct scrape *m)
-{
-	family(m, "teal_rescues_total", "counter",
-	    "Candidates' failures replayed on the live color, by what the client got; refused: no "
-	    "budget.");
-	for (unsigned i = 0; i < m->fleet->n_services; i++) {
-		const struct service *s = &m->fleet->services[i];
-		const struct {
-			const char *result;
-			_Atomic uint64_t *n;
-		} rows[] = {{"ok", &s->state->rescues_ok}, {"failed", &s->state->rescues_failed},
-		    {"refused", &s->state->rescues_refused}};
-
-		for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
-			fputs("teal_rescues_total{", m->out);
-			label(m->out, "service", s->config->name);
-			fprintf(m->out, ",result=\"%s\"} %" PRIu64 "\n", rows[k].result,
-			    atomic_load_explicit(rows[k].n, memory_order_relaxed));
-		}
-	}
-}
-
-static void
-announcements(const struct scrape *m)
-{
-	struct events_counters n;
-
-	events_counters(control_events(m->control), &n);
-	single(m, "teal_events_total", "counter", "Events emitted.", n.emitted);
-	results(m, "teal_announce_exec_total", "Events given to the exec hook.", "ok", n.exec_ok,
-	    "failed", n.exec_failed);
-	results(m, "teal_announce_webhook_total", "Events posted to the webhook.", "ok",
-	    n.webhook_ok, "failed", n.webhook_failed);
-	single(m, "teal_announce_dropped_total", "counter",
-	    "Events dropped because a hook's queue was full.", n.dropped);
 }
 
 static void
 services(const struct scrape *m)
 {
-	family(m, "teal_maintenance", "gauge",
+	metrics_family(m, "teal_maintenance", "gauge",
 	    "1 while the service answers with its maintenance page.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++) {
 		const struct service *s = &m->fleet->services[i];
 
 		fputs("teal_maintenance{", m->out);
-		label(m->out, "service", s->config->name);
+		metrics_label(m->out, "service", s->config->name);
 		fprintf(m->out, "} %d\n",
 		    atomic_load_explicit(&s->state->maintenance, memory_order_relaxed));
 	}
@@ -313,11 +229,11 @@ services(const struct scrape *m)
 static void
 outcomes(const struct scrape *m)
 {
-	family(m, "teal_outcomes_total", "counter",
+	metrics_family(m, "teal_outcomes_total", "counter",
 	    "Exchanges ended, by the outcome's word in the access log.");
 	for (int i = 0; i < N_OUTCOMES; i++) {
 		fputs("teal_outcomes_total{", m->out);
-		label(m->out, "outcome", outcome_table[i].word);
+		metrics_label(m->out, "outcome", outcome_table[i].word);
 		fprintf(m->out, "} %" PRIu64 "\n", m->totals.outcomes[i]);
 	}
 }
@@ -325,16 +241,16 @@ outcomes(const struct scrape *m)
 static void
 retries(const struct scrape *m)
 {
-	family(m, "teal_retries_total", "counter",
+	metrics_family(m, "teal_retries_total", "counter",
 	    "Requests that took more than one try, by how they ended.");
 	for (unsigned i = 0; i < m->fleet->n_services; i++) {
 		const struct service *s = &m->fleet->services[i];
 
 		fputs("teal_retries_total{", m->out);
-		label(m->out, "service", s->config->name);
+		metrics_label(m->out, "service", s->config->name);
 		fprintf(m->out, ",result=\"ok\"} %" PRIu64 "\nteal_retries_total{",
 		    atomic_load_explicit(&s->state->retries_ok, memory_order_relaxed));
-		label(m->out, "service", s->config->name);
+		metrics_label(m->out, "service", s->config->name);
 		fprintf(m->out, ",result=\"failed\"} %" PRIu64 "\n",
 		    atomic_load_explicit(&s->state->retries_failed, memory_order_relaxed));
 	}
@@ -346,19 +262,19 @@ connections(const struct scrape *m)
 	const struct config *config = m->fleet->config;
 	const struct control_totals *t = &m->totals;
 
-	family(m, "teal_connections", "gauge", "Client connections open.");
+	metrics_family(m, "teal_connections", "gauge", "Client connections open.");
 	for (size_t i = 0; t->listener_open != NULL && i < config->n_listeners; i++) {
 		fputs("teal_connections{", m->out);
-		label(m->out, "listener", config->listeners[i].address.text);
+		metrics_label(m->out, "listener", config->listeners[i].address.text);
 		fprintf(m->out, "} %" PRIu64 "\n", t->listener_open[i]);
 	}
-	single(m, "teal_connections_total", "counter", "Client connections accepted.",
+	metrics_single(m, "teal_connections_total", "counter", "Client connections accepted.",
 	    t->connections_total);
-	single(m, "teal_connections_refused_total", "counter",
+	metrics_single(m, "teal_connections_refused_total", "counter",
 	    "Client connections closed at once because of a limit.", t->connections_refused);
-	results(m, "teal_tls_handshakes_total", "TLS handshakes with clients.", "ok",
+	metrics_results(m, "teal_tls_handshakes_total", "TLS handshakes with clients.", "ok",
 	    t->tls_handshakes_ok, "failed", t->tls_handshakes_failed);
-	single(m, "teal_tls_sessions_resumed_total", "counter",
+	metrics_single(m, "teal_tls_sessions_resumed_total", "counter",
 	    "TLS handshakes that resumed an earlier session.", t->tls_resumed);
 }
 
@@ -367,12 +283,13 @@ totals(const struct scrape *m)
 {
 	const struct control_totals *t = &m->totals;
 
-	single(m, "teal_rate_limited_total", "counter", "Requests answered 429.", t->rate_limited);
-	single(m, "teal_bad_requests_total", "counter", "Requests refused as malformed.",
+	metrics_single(
+	    m, "teal_rate_limited_total", "counter", "Requests answered 429.", t->rate_limited);
+	metrics_single(m, "teal_bad_requests_total", "counter", "Requests refused as malformed.",
 	    t->bad_requests);
-	single(m, "teal_glitches_closed_total", "counter",
+	metrics_single(m, "teal_glitches_closed_total", "counter",
 	    "Connections closed for too many useless or malformed frames.", t->glitches_closed);
-	single(m, "teal_log_lines_lost_total", "counter",
+	metrics_single(m, "teal_log_lines_lost_total", "counter",
 	    "Access log lines dropped because the log could not be written.", t->log_lines_lost);
 }
 
@@ -387,7 +304,7 @@ certificates(const struct scrape *m)
 	if (all == NULL)
 		return;
 	have = control_certificates(m->control, all, n);
-	family(m, name, "gauge", "When the certificate expires.");
+	metrics_family(m, name, "gauge", "When the certificate expires.");
 	for (unsigned i = 0; i < have && i < n; i++) {
 		bool again = false;
 
@@ -396,7 +313,7 @@ certificates(const struct scrape *m)
 		if (again) /* two listeners share it: one series */
 			continue;
 		fprintf(m->out, "%s{", name);
-		label(m->out, "file", all[i].file);
+		metrics_label(m->out, "file", all[i].file);
 		fprintf(m->out, "} %" PRId64 "\n", all[i].not_after);
 	}
 	free(all);
@@ -448,7 +365,7 @@ stat_field(unsigned n)
 static void
 process_gauge(const struct scrape *m, const char *name, const char *help, double value)
 {
-	family(m, name, "gauge", help);
+	metrics_family(m, name, "gauge", help);
 	fprintf(m->out, "%s %.17g\n", name, value);
 }
 
@@ -458,7 +375,7 @@ process(const struct scrape *m)
 	double tick = (double)sysconf(_SC_CLK_TCK), page = (double)sysconf(_SC_PAGESIZE);
 	struct rlimit files;
 
-	family(m, "process_cpu_seconds_total", "counter", "User and system CPU time.");
+	metrics_family(m, "process_cpu_seconds_total", "counter", "User and system CPU time.");
 	fprintf(m->out, "process_cpu_seconds_total %.2f\n",
 	    (stat_field(STAT_UTIME) + stat_field(STAT_STIME)) / tick);
 	process_gauge(
@@ -469,7 +386,8 @@ process(const struct scrape *m)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
 		process_gauge(m, "process_max_fds", "The most file descriptors that may be open.",
 		    (double)files.rlim_cur);
-	family(m, "process_start_time_seconds", "gauge", "Start of the process since 1970.");
+	metrics_family(
+	    m, "process_start_time_seconds", "gauge", "Start of the process since 1970.");
 	fprintf(m->out, "process_start_time_seconds %.3f\n",
 	    (double)control_started_wall_ms(m->control) / 1000.0);
 }
@@ -494,18 +412,17 @@ everything(const struct scrape *m)
 	    backend_requests);
 	per_backend(m, "teal_backend_failures_total", "counter",
 	    "Failures the backend is to blame for.", backend_failures);
-	rollouts(m);
-	rescues(m);
+	metrics_release(m);
 	services(m);
 	outcomes(m);
 	retries(m);
-	announcements(m);
+	metrics_announcements(m);
 	connections(m);
 	totals(m);
 	certificates(m);
-	single(m, "teal_config_reload_success", "gauge",
+	metrics_single(m, "teal_config_reload_success", "gauge",
 	    "1 when the configuration was last read well.", 1);
-	family(m, "teal_build_info", "gauge", "1; the version is in the label.");
+	metrics_family(m, "teal_build_info", "gauge", "1; the version is in the label.");
 	fprintf(m->out, "teal_build_info{version=\"%s\"} 1\n", TEAL_VERSION);
 	process(m);
 }

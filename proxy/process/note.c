@@ -1,5 +1,5 @@
 /*
- * How records on disk say texts, times and numbers, see note.h.  Pure; any thread.
+ * How records say texts, times, numbers and steps, see note.h.  Pure; any thread.
  */
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "config/parse.h"
 #include "proxy/process/note.h"
 
 /* Bytes of the character at p; 0: it is none.  The table of RFC 3629 section 4. */
@@ -87,4 +88,31 @@ note_number(double value, double per_unit)
 	if (rounded == floor(rounded))
 		return json_integer((json_int_t)rounded);
 	return json_real(rounded);
+}
+
+json_t *
+note_percent(unsigned bp)
+{
+	return note_number(bp / 100.0, 100);
+}
+
+json_t *
+note_steps(const struct step_config *steps, size_t n)
+{
+	json_t *array = json_array();
+	bool failed = array == NULL;
+
+	for (size_t i = 0; i < n && !failed; i++) {
+		char hold[UNIT_TEXT_SIZE];
+
+		duration_print(steps[i].hold_ms, hold);
+		failed =
+		    json_array_append_new(array,
+			json_pack("{s:o, s:s, s:I}", "weight", note_percent(steps[i].weight_bp),
+			    "hold", hold, "hold_ms", (json_int_t)steps[i].hold_ms)) == -1;
+	}
+	if (!failed)
+		return array;
+	json_decref(array);
+	return NULL;
 }

@@ -1,8 +1,8 @@
 /*
  * What a probe's answer means.  See probe_answer.h.
  *
- * All text that comes from a backend is made printable ASCII before it goes anywhere: it ends up on terminals, in
- * logs and in JSON.
+ * All text that comes from a backend is made printable ASCII before it goes anywhere: it ends up on
+ * terminals, in logs and in JSON.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -149,7 +149,8 @@ pass_over(const unsigned char **at, const unsigned char *end, unsigned wire_type
 	return true;
 }
 
-/* HealthCheckResponse.status: field 1, an enum; what is not written is 0.  false: that is no such message. */
+/* HealthCheckResponse.status: field 1, an enum; what is not written is 0.  false: that is no such
+ * message. */
 static bool
 serving_status(const unsigned char *at, size_t n, uint64_t *status)
 {

@@ -1,5 +1,6 @@
 /*
- * What a probe's answer means, and how it is said: status, JSON member, gRPC health, version.  Pure; any thread.
+ * What a probe's answer means, and how it is said: status, JSON member, gRPC health, version.
+ * Pure; any thread.
  */
 #ifndef TEAL_PROBE_ANSWER_H
 #define TEAL_PROBE_ANSWER_H

@@ -10,8 +10,8 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "proxy/base/clock.h"
 #include "proxy/base/obj.h"
 #include "proxy/codec/back_conn.h"
 #include "proxy/codec/h2.h"
@@ -53,29 +53,13 @@ struct probe_line {
 
 /* --- the turn ------------------------------------------------------------------------ */
 
-static int64_t
-clock_us(clockid_t id)
-{
-	struct timespec ts;
-
-	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static void
-read_clock(struct turn *turn)
-{
-	turn_clock(turn, clock_us(CLOCK_MONOTONIC), clock_us(CLOCK_REALTIME) / 1000);
-	turn->stale = false;
-}
-
 /* The turn begins: its end is put behind the callbacks that are active already. */
 static void
 refresh(struct turn *turn)
 {
 	struct probe_io *io = turn->owner;
 
-	read_clock(turn);
+	clock_turn(turn);
 	event_active(io->end, EV_TIMEOUT, 1);
 }
 
@@ -88,7 +72,7 @@ on_end(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (io->turn.stale)
-		read_clock(&io->turn); /* nobody but what the last turn has left */
+		clock_turn(&io->turn); /* nobody but what the last turn has left */
 	if (turn_end(&io->turn))
 		event_add(io->end, &at_once);
 	if (io->turn.wheel.armed != 0 && !event_pending(io->tick, EV_TIMEOUT, NULL))
@@ -541,7 +525,8 @@ probe_expire(struct probe *p)
 	if (!c->connected)
 		p->line->next_address = c->address + 1;
 	drop_stream(p);
-	/* h2: it may be the connection that is dead; another probe on it is asked again on a fresh one */
+	/* h2: it may be the connection that is dead; another probe on it is asked again on a fresh
+	 * one */
 	conn_lost(&c->bc.conn, OUTCOME_BACK_RESET);
 	finish(p, &r);
 }

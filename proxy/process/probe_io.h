@@ -1,14 +1,18 @@
 /*
- * Asks one backend one probe, over its pool's own protocol and TLS, through the codecs that requests go through.
+ * Asks one backend one probe, over its pool's own protocol and TLS, through the codecs that
+ * requests go through.
  *
- *   probe_begin -> kept connection | new one (each address of its name in turn) -> head, at most PROBE_BODY_MAX of body
+ *   probe_begin -> kept connection | new one (each address of its name in turn)
+ *               -> head, at most PROBE_BODY_MAX of body
  *               -> done(what it saw), once, never within probe_begin
  *
- * One connection to each backend is kept between its probes: a thousand backends are asked 700 times a second.  A kept one that
- * proves stale is replaced and the probe asked again; only the second answer counts.
+ * One connection to each backend is kept between its probes: a thousand backends are asked 700
+ * times a second.  A kept one that proves stale is replaced and the probe asked again; only the
+ * second answer counts.
  *
- * Runs on control's loop with a turn of its own: the first callback that wakes the turn also activates an event that ends it,
- * behind all callbacks of the same poll; libevent delivers what sockets have before its timers.  Nothing wakes an idle one.
+ * Runs on control's loop with a turn of its own: the first callback that wakes the turn also
+ * activates an event that ends it, behind all callbacks of the same poll; libevent delivers what
+ * sockets have before its timers.  Nothing wakes an idle one.
  *
  * Control thread.
  */
@@ -31,11 +35,13 @@ struct probe_result {
 	char version[64];         /* the body's member "version"; "" */
 };
 
-/* One probe; embedded in what waits for it, zeroed before its first use.  Its owner reads nothing of it. */
+/* One probe; embedded in what waits for it, zeroed before its first use.  Its owner reads nothing
+ * of it. */
 struct probe {
 	struct probe_line *line; /* NULL: not under way */
 	const struct probe_config *config;
-	/* result NULL: nobody could be asked, for want of a descriptor or port.  The probe may be begun again from within. */
+	/* result NULL: nobody could be asked, for want of a descriptor or port.  The probe may be
+	 * begun again from within. */
 	void (*done)(struct probe *, const struct probe_result *);
 	LIST_ENTRY(probe) link;
 	struct line_conn *conn; /* while stream is there */
@@ -71,7 +77,8 @@ void probe_line_free(struct probe_line *);
 /* Its addresses have changed: what is kept is let go. */
 void probe_line_moved(struct probe_line *);
 
-/* Would a probe need another connection only because another probe is under way on the one there is? */
+/* Would a probe need another connection only because another probe is under way on the one there
+ * is? */
 bool probe_line_busy(const struct probe_line *);
 void probe_begin(struct probe *, struct probe_line *, const struct probe_config *);
 /* Its time is over: ends it with done(). */

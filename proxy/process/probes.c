@@ -17,7 +17,8 @@
 
 /* Two probes of one backend that are due together share its connection, if they can. */
 #define PUT_OFF_MS 100
-/* The timer came so late: nobody could look at answers either.  Then sockets are looked at before anybody's patience ends. */
+/* The timer came so late: nobody could look at answers either.  Then sockets are looked at before
+ * anybody's patience ends. */
 #define STALL_MS 100
 #define GRACE_MS 50
 
@@ -74,7 +75,8 @@ schedule(struct watch *w, int64_t now_ms)
 		prober_forget(prober, &w->waitings[DEADLINE].slot);
 }
 
-/* What was thought of it, to see whether that has changed; of one that is well there is no reason. */
+/* What was thought of it, to see whether that has changed; of one that is well there is no
+ * reason. */
 struct before {
 	enum health_state state;
 	char reason[HEALTH_SAW_MAX + 64];
@@ -123,7 +125,7 @@ on_done(struct probe *probe, const struct probe_result *r)
 	tell(w, &before, kind == PROBE_LIVENESS);
 }
 
-/* --- turns -------------------------------------------------------------------------------------- */
+/* --- turns ---------------------------------------------------------------------------------- */
 
 static void
 ask(struct waiting *x, int64_t now_ms)
@@ -200,10 +202,10 @@ arm(void *arg)
 	event_add(p->timer, &tv);
 }
 
-/* --- who is watched ------------------------------------------------------------------------------ */
+/* --- who is watched ------------------------------------------------------------------------- */
 
-bool
-probes_enabled(const struct service_config *s)
+static bool
+enabled(const struct service_config *s)
 {
 	for (int i = 0; i < N_PROBES; i++) {
 		if (s->health[i].on)
@@ -263,7 +265,7 @@ static void
 follow(struct probes *p, struct known_backend *k)
 {
 	struct watch **w = &p->watches[k->backend.id];
-	bool wanted = k->member && probes_enabled(&p->config->services[k->service]);
+	bool wanted = k->member && enabled(&p->config->services[k->service]);
 
 	if (wanted && *w == NULL) {
 		*w = watch_new(p, k);
@@ -299,7 +301,7 @@ probes_of(const struct probes *p, const struct known_backend *k)
 	return &p->watches[k->backend.id]->health;
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life ----------------------------------------------------------------------------------- */
 
 struct probes *
 probes_new(struct event_base *base, const struct config *config, probes_changed *changed, void *arg)

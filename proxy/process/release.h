@@ -1,13 +1,14 @@
 /*
- * The release of each service as control keeps it: its rollout, the trip that locks a color out, what has to be told of
- * both.
+ * The release of each service as control keeps it: its rollout, the trip that locks a color out,
+ * what has to be told of both.
  *
- *      operator -> control_rollout() --+
- *      the beat -> verdict -> rollout -+-> copy -> state file -> course (compare-and-swap) -> audit, events -> workers
+ *      operator -> control_rollout() --+    (steer.c)
+ *      the beat -> verdict -> rollout -+-> copy -> state file -> course (compare-and-swap)
+ *                                                             -> audit, events -> workers (move.c)
  *      a worker's trip (weight 0 already) -----> state file, audit, evidence, events
  *
- * What is decided by itself and cannot be written to disk does not happen; it is tried again each second.  A trip happens
- * first and is written as soon as the disk takes it.
+ * What is decided by itself and cannot be written to disk does not happen; it is tried again each
+ * second.  A trip happens first and is written as soon as the disk takes it.
  *
  * Control thread.
  */
@@ -38,10 +39,11 @@ struct release {
 	struct weight_point timeline[EVIDENCE_TIMELINE];
 	unsigned n_timeline;
 	struct json_t *evidence;
-	bool unsaved;      /* a trip that the disk has not taken yet */
-	int64_t saved_ms;  /* when the progress of the hold was last written */
-	int64_t again_ms;  /* the disk refused an own step: not before this */
-	char refusal[320]; /* its words; "" */
+	bool evidence_unsaved; /* the disk refused it */
+	bool unsaved;          /* a trip that the disk has not taken yet */
+	int64_t saved_ms;      /* when the progress of the hold was last written */
+	int64_t again_ms;      /* the disk refused an own step: not before this */
+	char refusal[320];     /* its words; "" */
 };
 
 /* From the durable state; weights are in the roster already. */

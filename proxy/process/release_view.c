@@ -3,31 +3,13 @@
  */
 #include <jansson.h>
 
-#include "config/parse.h"
+#include "proxy/process/note.h"
 #include "proxy/process/release_view.h"
 
 static void
 put(json_t *object, const char *key, json_t *value)
 {
 	(void)json_object_set_new(object, key, value);
-}
-
-static json_t *
-steps_json(const struct step_config *steps, size_t n)
-{
-	json_t *array = json_array();
-	char hold[UNIT_TEXT_SIZE];
-
-	for (size_t i = 0; i < n; i++) {
-		json_t *step = json_object();
-
-		duration_print(steps[i].hold_ms, hold);
-		put(step, "weight", view_percent(steps[i].weight_bp));
-		put(step, "hold", json_string(hold));
-		put(step, "hold_ms", json_integer(steps[i].hold_ms));
-		(void)json_array_append_new(array, step);
-	}
-	return array;
 }
 
 static json_t *
@@ -48,7 +30,8 @@ verdict_json(const struct verdict *v)
 	return o;
 }
 
-/* What an operator wants to know first: what the disk refused, why it is in its state, how it is going. */
+/* What an operator wants to know first: what the disk refused, why it is in its state, how it is
+ * going. */
 static const char *
 reason(const struct release *r)
 {
@@ -75,7 +58,7 @@ view_rollout(const struct release *r, const struct rollout_config *config)
 	put(j, "step", at_step ? json_integer((json_int_t)o->step + 1) : json_null());
 	put(j, "entered", json_boolean(o->entered));
 	put(j, "steps",
-	    ever ? steps_json(o->steps, o->n_steps) : steps_json(config->steps, config->n_steps));
+	    ever ? note_steps(o->steps, o->n_steps) : note_steps(config->steps, config->n_steps));
 	put(j, "since", time_or_null(r->rollout_wall_ms));
 	put(j, "step_since", time_or_null(r->step_wall_ms));
 	put(j, "held_ms", json_integer(ever ? o->held_ms : 0));

@@ -9,8 +9,7 @@
 struct json_t *view_rollout(const struct release *, const struct rollout_config *);
 struct json_t *view_trip(const struct release *, uint32_t course);
 
-/* admin_view.c's: hundredths of a percent as a number of percent; seconds since 1970 as RFC 3339. */
-struct json_t *view_percent(unsigned bp);
+/* admin_view.c's: seconds since 1970 as RFC 3339. */
 struct json_t *view_time(int64_t seconds);
 
 #endif

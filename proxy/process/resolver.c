@@ -120,7 +120,8 @@ resolver_free(struct resolver *r)
 	mailbox_post(&r->mailbox, &r->stop_letter);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += STOP_WAIT_S;
-	/* A lookup that hangs in a dead name server must not hold up the end: the process takes it along. */
+	/* A lookup that hangs in a dead name server must not hold up the end: the process takes it
+	 * along. */
 	if (pthread_timedjoin_np(r->thread, NULL, &until) != 0) {
 		pthread_mutex_lock(&r->lock);
 		r->abandoned = true;

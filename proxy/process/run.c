@@ -6,9 +6,9 @@
  *     |             +-> the deadline: the group is killed; the pidfd tells the rest
  *     +-> it cannot be started: done, from the loop
  *
- * The group is killed while the leader is a zombie still: its number cannot be another's.  What the command leaves behind in
- * its group dies with it; who wants to stay calls setsid().  Input is a file in memory and no pipe: there is nobody to write
- * to who might not read.
+ * The group is killed while the leader is a zombie still: its number cannot be another's.  What the
+ * command leaves behind in its group dies with it; who wants to stay calls setsid().  Input is a
+ * file in memory and no pipe: there is nobody to write to who might not read.
  *
  * Owner: whoever called run_start(), until done or run_cancel().  Control thread.
  */
@@ -298,7 +298,8 @@ same_name(const char *a, const char *b)
 	return strncmp(a, b, n) == 0 && (b[n] == '=' || b[n] == '\0');
 }
 
-/* teal's own, and the given in place of those of the same name.  The array is the caller's; the strings are not. */
+/* teal's own, and the given in place of those of the same name.  The array is the caller's; the
+ * strings are not. */
 static char **
 join_environment(const char *const *more)
 {

@@ -1,8 +1,10 @@
 /*
- * Runs a command beside the event loop: gates and exec hooks.  posix_spawn, a pidfd on the loop, a deadline.
+ * Runs a command beside the event loop: gates and exec hooks.  posix_spawn, a pidfd on the loop, a
+ * deadline.
  *
- * Control thread; never blocks.  The child gets an own process group (ended whole), default signal dispositions, /dev/null or
- * `input` as stdin, one pipe as stdout and stderr of which RUN_OUTPUT_MAX bytes are kept, no other descriptors.
+ * Control thread; never blocks.  The child gets an own process group (ended whole), default signal
+ * dispositions, /dev/null or `input` as stdin, one pipe as stdout and stderr of which
+ * RUN_OUTPUT_MAX bytes are kept, no other descriptors.
  */
 #ifndef TEAL_RUN_H
 #define TEAL_RUN_H
@@ -27,8 +29,8 @@ struct run_result {
 };
 typedef void run_done(void *arg, const struct run_result *);
 
-/* environment: "NAME=value" strings added to teal's own, NULL-terminated.  done is called exactly once, later, never within
- * this call, unless run_cancel() comes first.  input is copied. */
+/* environment: "NAME=value" strings added to teal's own, NULL-terminated.  done is called exactly
+ * once, later, never within this call, unless run_cancel() comes first.  input is copied. */
 struct run *run_start(struct event_base *, const struct string_list *argv,
     const char *const *environment, const char *input, size_t n, int64_t timeout_ms, run_done *,
     void *arg);

@@ -144,7 +144,8 @@ init_state(struct roster *r, unsigned i, const struct state_service *saved)
 		memcpy(key, saved->split_key, sizeof(key));
 	atomic_init(&s->split_key[0], key[0]);
 	atomic_init(&s->split_key[1], key[1]);
-	/* Colors are equal, but that blue is live on a first start; a service with one pool lives there. */
+	/* Colors are equal, but that blue is live on a first start; a service with one pool lives
+	 * there. */
 	atomic_init(&s->course,
 	    course_of(r->config->services[i].pools[BLUE].n_backends != 0 ? BLUE : GREEN, 0));
 	atomic_init(&s->epoch, 1);

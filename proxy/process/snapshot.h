@@ -57,7 +57,8 @@ struct known_backend *roster_backend(
     struct roster *, unsigned service, enum color, const char *address, char *err, size_t err_size);
 struct known_backend *roster_find(
     struct roster *, unsigned service, enum color, const char *address);
-/* A new snapshot of all current members; it becomes `current`, the old one is retired until no worker holds it. */
+/* A new snapshot of all current members; it becomes `current`, the old one is retired until no
+ * worker holds it. */
 int roster_snapshot(struct roster *);
 void roster_collect(struct roster *); /* frees retired snapshots nobody holds */
 /* What of all this must survive a restart. */

@@ -11,7 +11,8 @@
 
 struct control;
 
-/* Everything that can be checked without binding a port: certificates, keys, CAs. 0, or -1 with a sentence in err. */
+/* Everything that can be checked without binding a port: certificates, keys, CAs. 0, or -1 with a
+ * sentence in err. */
 int control_check(const struct config *, char *err, size_t err_size);
 /* Binds, starts the workers.  NULL with a sentence in err; nothing is left behind then. */
 struct control *control_start(const struct config *, char *err, size_t err_size);

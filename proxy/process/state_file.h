@@ -1,7 +1,7 @@
 /*
- * The durable state: what operators changed, kept over a restart.  One JSON file "state.json" in the state
- * directory: written to a temporary file, fsynced, renamed, the directory fsynced, before an answer is sent.
- * Control thread.
+ * The durable state: what operators changed, kept over a restart.  One JSON file "state.json" in
+ * the state directory: written to a temporary file, fsynced, renamed, the directory fsynced, before
+ * an answer is sent. Control thread.
  */
 #ifndef TEAL_STATE_FILE_H
 #define TEAL_STATE_FILE_H
@@ -49,9 +49,10 @@ struct state {
 };
 
 /*
- * Reads DIRECTORY/state.json.  Absent: an empty state.  Damaged or foreign (checksum, version, wrong types): the file is
- * moved aside to state.json.damaged-TIME, an empty state returned and a sentence put into warning.  NULL only when the
- * directory cannot be used at all (sentence in warning).
+ * Reads DIRECTORY/state.json.  Absent: an empty state.  Damaged or foreign (checksum, version,
+ * wrong types): the file is moved aside to state.json.damaged-TIME, an empty state returned and a
+ * sentence put into warning.  NULL only when the directory cannot be used at all (sentence in
+ * warning).
  */
 struct state *state_load(const char *directory, char *warning, size_t warning_size);
 /* 0, or -1 with a sentence in err (ENOSPC, EROFS, ...): nothing has changed on disk then. */

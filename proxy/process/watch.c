@@ -48,7 +48,8 @@ show(struct control *c, struct known_backend *k)
 void
 watch_show(struct control *c)
 {
-	/* Who has left the pool keeps its state: a worker that has not adopted the new fleet yet may still send it something. */
+	/* Who has left the pool keeps its state: a worker that has not adopted the new fleet yet
+	 * may still send it something. */
 	for (unsigned i = 0; i < c->roster.n_backends; i++) {
 		if (c->roster.backends[i]->member)
 			(void)show(c, c->roster.backends[i]);

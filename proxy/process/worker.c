@@ -4,7 +4,8 @@
  *      orders -> mailbox -> carry out -> back to control
  *      event_base_loop(ONCE) -> callbacks -> turn_end() -> again
  *
- * Owner: control, which makes, starts and joins it.  Everything else here runs on the worker's thread.
+ * Owner: control, which makes, starts and joins it.  Everything else here runs on the worker's
+ * thread.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -15,9 +16,9 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "proxy/base/clock.h"
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
 #include "proxy/codec/front.h"
@@ -71,22 +72,6 @@ worker_of(struct engine *e)
 }
 
 /* --- time ------------------------------------------------------------------------ */
-
-static int64_t
-clock_us(clockid_t id)
-{
-	struct timespec ts;
-
-	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static void
-refresh(struct turn *turn)
-{
-	turn_clock(turn, clock_us(CLOCK_MONOTONIC), clock_us(CLOCK_REALTIME) / 1000);
-	turn->stale = false;
-}
 
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
@@ -296,7 +281,8 @@ accept_some(struct acceptor *a)
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* Live connections are served on; the listener rests, so that it does not spin. */
+			/* Live connections are served on; the listener rests, so that it does not
+			 * spin. */
 			log_warn("accept: %s: resting for %d ms", strerror(errno), ACCEPT_PAUSE_MS);
 			event_del(&a->event);
 			timeout_set(&w->turn.wheel, &a->pause, w->turn.now_ms, ACCEPT_PAUSE_MS);
@@ -562,8 +548,9 @@ new_base(void)
 
 	if (c == NULL)
 		return NULL;
-	/* One thread per base.  No changelist: it would tell epoll of a socket after it was closed, when
-	 * the number may be another thread's already, and in steady state there is no change to save. */
+	/* One thread per base.  No changelist: it would tell epoll of a socket after it was closed,
+	 * when the number may be another thread's already, and in steady state there is no change
+	 * to save. */
 	event_config_set_flag(c, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
 	base = event_base_new_with_config(c);
 	event_config_free(c);
@@ -605,7 +592,7 @@ worker_new(struct edge *edge, unsigned index, const int *listeners, struct snaps
 	w->mailbox.fd = -1;
 	turn_init(&w->turn, clock_us(CLOCK_MONOTONIC), clock_us(CLOCK_REALTIME) / 1000);
 	w->turn.owner = w;
-	w->turn.refresh = refresh;
+	w->turn.refresh = clock_turn;
 	w->turn.stale = true;
 	LIST_INIT(&w->clients);
 	LIST_INIT(&w->doors);

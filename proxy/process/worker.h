@@ -77,15 +77,17 @@ struct tripped_letter {
 	unsigned service;
 	struct verdict verdict;
 };
-/* Delivered on control's thread (control.c). */
+/* Delivered on control's thread (orders.c). */
 void control_hears_failed(struct letter *, void *control);
 void control_hears_tripped(struct letter *, void *control);
 
-/* On the worker's thread: the letter's deliver function; and on control's, when it comes back (control.c). */
+/* On the worker's thread: the letter's deliver function; and on control's, when it comes back
+ * (orders.c). */
 void order_carry_out(struct letter *, void *receiver);
 void order_done(struct letter *, void *control);
 
-/* listeners: fds by listener index, bound and listening; the worker closes them. NULL with errno. */
+/* listeners: fds by listener index, bound and listening; the worker closes them. NULL with
+ * errno. */
 struct worker *worker_new(struct edge *, unsigned index, const int *listeners, struct snapshot *);
 int worker_start(struct worker *); /* 0 or an errno value */
 void worker_join(struct worker *); /* after ORDER_STOP */

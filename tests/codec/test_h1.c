@@ -245,16 +245,16 @@ test_numbers(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct h1_writer w;
-		struct slice s;
+		struct iovec v;
 		struct buf b;
 
 		buf_init(&b, pool);
 		h1_write_begin(&w, &b, 0);
 		h1_write_number(&w, rows[i].n, rows[i].base);
 		assert_int_equal(h1_write_end(&w), strlen(rows[i].text));
-		s = buf_first(&b);
-		assert_int_equal(s.n, strlen(rows[i].text));
-		assert_memory_equal(s.p, rows[i].text, s.n);
+		assert_int_equal(buf_iov(&b, &v, 1), 1);
+		assert_int_equal(v.iov_len, strlen(rows[i].text));
+		assert_memory_equal(v.iov_base, rows[i].text, v.iov_len);
 		buf_fini(&b);
 	}
 	chunk_pool_free(pool);

@@ -6,7 +6,7 @@ import pytest
 
 import harness
 import origin as origins
-from harness import SECRET, Certificates, Teal, start_nghttpd, start_nginx
+from harness import SECRET, Certificates, Listener, Teal, start_nghttpd, start_nginx
 
 TEST_SECONDS = 300 if harness.SANITIZED else 90
 
@@ -142,6 +142,21 @@ exit "$code"
     one.script.chmod(0o700)
     one.config = {"command": [str(one.script)], "timeout": "60s"}
     return one
+
+
+@pytest.fixture
+def listen():
+    """listen(teal) -> a Listener of its events from now on."""
+    made = []
+
+    def make(teal, path="/v1/events", *args):
+        made.append(Listener("--unix-socket", teal.admin_socket, *args, f"http://teal{path}"))
+        made[-1].until("text/event-stream")
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 class Shared:

@@ -15,6 +15,7 @@ import ssl
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -1007,6 +1008,48 @@ def curl(*args, code=0):
     )
     assert code is None or run.returncode == code, (run.returncode, run.stderr, run.stdout[:500])
     return run
+
+
+class Listener:
+    """curl -N of the events, on the admin socket or a URL; what it printed so far."""
+
+    def __init__(self, *args):
+        self.process = subprocess.Popen(
+            ["curl", "-sS", "-N", "-i", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.text = ""
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.text += line.decode()
+
+    def until(self, text):
+        wait_for(lambda: text in self.text, f"{text!r} in {self.text!r}")
+
+    def events(self, kind=None):
+        """The whole ones, decoded."""
+        found = []
+        for block in self.text.replace("\r\n", "\n").split("\n\n")[:-1]:
+            fields = dict(x.split(": ", 1) for x in block.split("\n") if ": " in x)
+            if "data" not in fields:
+                continue
+            event = json.loads(fields["data"])
+            assert fields["id"] == str(event["id"]) and fields["event"] == event["type"]
+            if kind in (None, event["type"]):
+                found.append(event)
+        return found
+
+    def event(self, kind, n=1):
+        wait_for(lambda: len(self.events(kind)) >= n, f"{n} of {kind} in {self.text!r}")
+        return self.events(kind)[n - 1]
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(DEADLINE)
+        self.thread.join(DEADLINE)
+        self.process.stdout.close()
 
 
 def websocket_key():

@@ -6,63 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness import DEADLINE, TEAL, config_text, curl, free_port, wait_for
-
-
-class Listener:
-    """curl -N on the admin socket or a URL; what it printed so far."""
-
-    def __init__(self, *args):
-        self.process = subprocess.Popen(
-            ["curl", "-sS", "-N", "-i", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        self.text = ""
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.text += line.decode()
-
-    def until(self, text):
-        wait_for(lambda: text in self.text, f"{text!r} in {self.text!r}")
-
-    def events(self, kind=None):
-        """The whole ones, decoded."""
-        found = []
-        for block in self.text.replace("\r\n", "\n").split("\n\n")[:-1]:
-            fields = dict(x.split(": ", 1) for x in block.split("\n") if ": " in x)
-            if "data" not in fields:
-                continue
-            event = json.loads(fields["data"])
-            assert fields["id"] == str(event["id"]) and fields["event"] == event["type"]
-            if kind in (None, event["type"]):
-                found.append(event)
-        return found
-
-    def event(self, kind, n=1):
-        wait_for(lambda: len(self.events(kind)) >= n, f"{n} of {kind} in {self.text!r}")
-        return self.events(kind)[n - 1]
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(DEADLINE)
-        self.thread.join(DEADLINE)
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def listen():
-    made = []
-
-    def make(teal, path="/v1/events", *args):
-        made.append(Listener("--unix-socket", teal.admin_socket, *args, f"http://teal{path}"))
-        made[-1].until("text/event-stream")
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+from harness import DEADLINE, TEAL, Listener, config_text, curl, free_port, wait_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -212,6 +156,52 @@ def test_at_most_32(make_pair):
     one = Listener("--unix-socket", teal.admin_socket, "http://teal/v1/events")
     one.until("text/event-stream")
     one.close()
+
+
+def test_the_read_only_listener_cannot_have_them_all(make_pair, listen):
+    """24 of the 32 at most, so that an operator on the socket always gets one."""
+    port = free_port()
+    teal = make_pair(admin={"http": f"127.0.0.1:{port}"})
+    url = f"http://127.0.0.1:{port}/v1/events"
+    many = [Listener(url) for _ in range(24)]
+    for one in many:
+        one.until("text/event-stream")
+    out = curl("-i", url).stdout
+    assert b" 503 " in out and b"too-many-subscribers" in out
+    mine = [listen(teal) for _ in range(8)]
+    teal.weight(10)
+    for one in many + mine:
+        one.event("change")
+    # who leaves makes room
+    for one in mine:
+        one.close()
+    many.pop().close()
+
+    def again():
+        one = Listener(url)
+        wait_for(lambda: "HTTP/1.1" in one.text, "an answer")
+        many.append(one)
+        return " 200 " in one.text
+
+    wait_for(again, "room for another")
+    for one in many:
+        one.close()
+
+
+def test_ids_go_on_growing_over_a_restart(make_pair, listen):
+    """A subscriber that comes back with an id of the life before gets all of this one."""
+    teal = make_pair()
+    one = listen(teal)
+    for percent in (1, 2, 3):
+        teal.weight(percent)
+    one.event("change", 3)
+    before = [x["id"] for x in one.events()]
+    assert before == sorted(set(before)) and before[-1] < 2**53
+    teal.restart()
+    teal.weight(4)
+    again = listen(teal, f"/v1/events?last_event_id={before[-1]}")
+    assert again.event("change")["id"] > before[-1]
+    assert '"4 %"' in json.dumps(again.event("change"))
 
 
 def test_the_end_with_subscribers(make_pair, listen):

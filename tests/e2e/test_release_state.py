@@ -9,10 +9,12 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from conftest import service
 from harness import Peer, free_port, start_nginx, wait_for
 from traffic import (
     SLOW,
@@ -545,6 +547,60 @@ def test_operators_that_race(pair):
         n, _, s = won[0]
         assert s["weight"] == n + 1 == teal.service()["weight"]
         assert history(teal, "weight")[-1]["reason"] == f"operator {n}"
+
+
+class Writes:
+    """Counts how often a file is replaced, from a thread, for as long as it is entered."""
+
+    def __init__(self, path):
+        self.path, self.n, self.ended = path, 0, threading.Event()
+        self.thread = threading.Thread(target=self._look)
+
+    def _look(self):
+        last = None
+        while not self.ended.is_set():
+            at = os.stat(self.path)
+            self.n += last not in (None, (at.st_ino, at.st_mtime_ns))
+            last = (at.st_ino, at.st_mtime_ns)
+            self.ended.wait(0.001)
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    @property
+    def seconds(self):
+        return time.monotonic() - self.began
+
+
+def test_progress_of_many_is_one_write_a_second(make_teal, make_origin):
+    """100 of 200 services are at a step: their progress costs one write a second for all, and an operator's change one more."""
+    blue, green = make_origin("blue"), make_origin("green")
+    names = [f"s{n}" for n in range(200)]
+    services = [
+        service(blue, green, name=name, hosts=[f"{name}.test"], rollout=plan(*MINUTES))
+        for name in names
+    ]
+    teal = make_teal({"services": services})
+    for name in names[:100]:
+        path = f"/v1/services/{name}/rollout"
+        assert teal.admin("POST", path, {"action": "start"})[0] == 200
+    changes = 0
+    with Writes(teal.state / "state.json") as writes:
+        for percent in range(1, 6):
+            seen = writes.n
+            teal.weight(percent, name="s150")
+            changes += 1
+            wait_for(lambda n=seen: writes.n >= n + 2, "the change and the progress to be written")
+        assert writes.n <= writes.seconds + 1 + changes, (writes.n, writes.seconds)
+    (one,) = [x for x in json.loads((teal.state / "state.json").read_text())["services"]
+              if x["name"] == "s99"]
+    assert one["rollout"]["held_ms"] > 0
 
 
 def test_two_tealctl_that_race(pair):

@@ -1,7 +1,9 @@
 """Rollouts: the weight's walk along its steps, and every order an operator may give."""
 import json
+import os
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -286,6 +288,23 @@ def test_not_ready(make_edge, make_origin):
     order(teal, "start")
 
 
+def test_not_ready_says_how_many(make_edge, make_origin):
+    greens = [make_origin("green") for _ in range(3)]
+    for one in greens[1:]:
+        one.health["/health/readiness"] = 503
+    limits = {"healthy_backends": 66.67}
+    more = {"rollout": plan(*SLOW, limits=limits), "health": PROBES}
+    teal = make_edge(make_origin("blue"), greens, more=more)
+
+    def states():
+        return [b["state"] for b in teal.service()["colors"]["green"]["backends"]]
+
+    wait_for(lambda: states() == ["up", "down", "down"], "the probes")
+    error = order(teal, "start", code=409)
+    assert error["code"] == "not-ready"
+    assert "1 of 3 backends of green are up, the limit is 66.67 %" in error["message"]
+
+
 @pytest.mark.parametrize(
     "color, state, live", [("green", "promoted", "green"), ("blue", "rolled_back", "blue")]
 )
@@ -297,6 +316,47 @@ def test_flip_ends_a_rollout(pair, color, state, live):
     assert (s["rollout"]["state"], s["live"], s["weight"]) == (state, live, 0)
     assert {teal.get("/").origin for _ in range(6)} == {color}
     order(teal, "start")
+
+
+def test_flip_back_is_told(pair, listen):
+    teal = pair(*SLOW)
+    events = listen(teal)
+    order(teal, "start")
+    order(teal, "promote")
+    teal.ctl("flip", "blue", "--reason", "I do not like it")
+    e = evidence(teal)
+    assert (e["action"], e["reason"]) == ("abort", "flipped back by hand")
+    assert (e["live"], e["candidate"], e["weight"]) == ("blue", "green", 50)
+    assert (e["rollout"]["to"], e["rollout"]["step"]) == ("green", 2)
+    assert [p["weight"] for p in e["timeline"]] == [25, 50, 0]
+    told = events.event("rolled_back")
+    assert (told["color"], told["reason"]) == ("green", "flipped back by hand")
+    assert history(teal, "flip")[-1]["reason"] == "I do not like it"
+    assert not events.events("promoted")
+
+
+def test_flip_to_the_candidate_is_told(pair, listen):
+    teal = pair(*SLOW)
+    events = listen(teal)
+    order(teal, "start")
+    teal.ctl("flip", "green")
+    told = events.event("promoted")
+    assert (told["color"], told["service"]) == ("green", "web")
+    assert not events.events("rolled_back")
+    evidence(teal, code=404)
+
+
+def test_started_at_the_weight_it_has(pair):
+    """A rollout from where a hand had set the weight: the course does not move, the evidence knows it."""
+    teal = pair(*SLOW)
+    with Load(teal) as load:
+        teal.weight(25)
+        order(teal, "start")
+        trip(teal, load)
+    e = evidence(teal)
+    assert (e["action"], e["weight"], e["rollout"]["step"]) == ("trip", 25, 1)
+    assert [p["weight"] for p in e["timeline"]] == [25, 0]
+    assert not load.failed
 
 
 # --- the lock-out --------------------------------------------------------------------------------
@@ -359,6 +419,24 @@ def test_rearm_with_tealctl(pair):
         trip(teal, load)
         teal.ctl("rollout", "start", "--rearm")
         assert teal.service()["weight"] == 25
+
+
+def up(teal, color):
+    return [b["state"] for b in teal.service()["colors"][color]["backends"]].count("up")
+
+
+def running(script):
+    """Does a process run it?"""
+    return any(
+        str(script).encode() in x.split(b"\0") for x in map(read_bytes, Path("/proc").glob("[0-9]*/cmdline"))
+    )
+
+
+def read_bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 # --- gates ---------------------------------------------------------------------------------------
@@ -440,6 +518,63 @@ def test_promote_past_a_gate_that_is_asked(pair, gate):
     wait_for(gate.steps, "the gate")
     s = order(teal, "promote")
     assert (s["weight"], s["rollout"]["step"], s["rollout"]["gate"]) == (25, 1, False)
+
+
+def test_flip_while_the_gate_is_asked(pair, gate):
+    teal = pair(*SLOW, gate=gate.config)
+    order(teal, "start")
+    wait_for(gate.steps, "the gate")
+    teal.ctl("flip", "blue")
+    r = teal.service()["rollout"]
+    assert (r["state"], r["gate"]) == ("rolled_back", False)
+    assert evidence(teal)["weight"] == 0
+    wait_for(lambda: not running(gate.script), "the gate's end")
+
+
+def test_gate_says_yes_while_there_is_no_way_back(pair, gate):
+    """Nobody of blue is up: green must not get more; the gate is asked again when somebody is."""
+    teal = pair(*SLOW, gate=gate.config, service={"health": PROBES})
+    colors = ("blue", "green")
+    wait_for(lambda: [up(teal, c) for c in colors] == [1, 1], "the probes")
+    gate.say(0)
+    order(teal, "start")
+    until(teal, "step 1", entered=True)
+    order(teal, "promote")
+    wait_for(lambda: len(gate.steps()) == 2, "the gate of step 2")
+    teal.blue.health["/health/readiness"] = 503
+    wait_for(
+        lambda: (seen := teal.service()["rollout"]["judgement"]) and seen["frozen"], "the freeze"
+    )
+    gate.say(0)
+    s = until(teal, "the answer to be heard", gate=False)
+    assert (s["weight"], s["rollout"]["step"], s["rollout"]["entered"]) == (25, 2, False)
+    assert up(teal, "blue") == 0 and len(gate.steps()) == 2
+    teal.blue.health.clear()
+    wait_for(lambda: len(gate.steps()) == 3, "the gate to be asked again")
+    gate.say(0)
+    assert until(teal, "step 2", entered=True, step=2)["weight"] == 50
+
+
+def test_orders_before_a_gate_are_in_the_log(pair, gate):
+    """Who asked for the step, and why, although it is the gate that lets it pass."""
+    teal = pair(*SLOW, gate=gate.config)
+    order(teal, "start")
+    gate.say(1)
+    until(teal, "the refusal", state="paused")
+    order(teal, "resume", reason="OPS-1")
+    (done,) = history(teal, "rollout resume")
+    assert (done["reason"], done["by"]["pid"]) == ("OPS-1", os.getpid())
+    (asked,) = history(teal, "gate asked")
+    assert (asked["to"], asked["reason"]) == ("step 1, 25 %", "OPS-1")
+    gate.say(0)
+    until(teal, "step 1", entered=True)
+    order(teal, "promote", reason="OPS-2")
+    (done,) = history(teal, "rollout promote")
+    assert (done["reason"], done["by"]["pid"]) == ("OPS-2", os.getpid())
+    assert history(teal, "gate asked")[-1]["to"] == "step 2, 50 %"
+    gate.say(0)
+    until(teal, "step 2", entered=True, step=2)
+    assert history(teal, "step")[-1]["by"] == "teal"
 
 
 def test_trip_while_the_next_gate_is_asked(pair, gate):

@@ -133,14 +133,12 @@ control_tick(struct world *w)
 {
 	struct rollout rollout;
 	enum rollout_act act;
-	struct verdict v;
 
 	if (w->gate_answers_us <= w->now_us)
 		gate_answers(w);
 	guard_restake(w->service.state);
-	if (guard_look(&w->service, world_ms(w), &v))
-		control_tripped(w, &v);
-	guard_verdict(&w->service, world_ms(w), &w->verdict);
+	if (guard_look(&w->service, world_ms(w), &w->verdict))
+		control_tripped(w, &w->verdict);
 	rollout = w->rollout;
 	act = rollout_tick(&rollout, &w->config.rollout, &w->verdict, world_ms(w));
 	obey(w, &rollout, act);

@@ -162,6 +162,13 @@ do_no_traffic(struct world *w, const struct values *v)
 }
 
 static const char *
+do_wait(struct world *w, const struct values *v)
+{
+	w->patience_us = v->duration_ms * 1000;
+	return NULL;
+}
+
+static const char *
 do_fails(struct world *w, const struct values *v)
 {
 	for (unsigned c = 0; c < N_COLORS; c++) {
@@ -310,6 +317,7 @@ do_restart(struct world *w, const struct values *v)
 static const struct order actions[] = {
     {"traffic NUMBER /s", do_traffic},
     {"no traffic", do_no_traffic},
+    {"clients wait DURATION", do_wait},
     {"COLOR fails NUMBER %", do_fails},
     {"COLOR hangs NUMBER %", do_hangs},
     {"COLOR answers in DURATION", do_answers},

@@ -1,6 +1,7 @@
 /* Clients and workers, see world.h.  What a worker's exchange does at its ends: split, tally,
  * guard. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "balancer/guard.h"
 #include "balancer/split.h"
@@ -86,6 +87,12 @@ foresee(struct world *w, struct exchange *x)
 		x->head_us = takes;
 		x->ends_us = x->began_us + takes;
 	}
+	if (x->ends_us - x->began_us > w->patience_us) {
+		x->status = 0;
+		x->head_us = -1;
+		x->ends_us = x->began_us + w->patience_us;
+		x->left = true;
+	}
 }
 
 static void
@@ -112,19 +119,25 @@ end(struct world *w, const struct exchange *x)
 {
 	struct tally *tally = w->state->tally[x->color];
 	int64_t limit_us = w->config.rollout.limits.p95_ms * 1000;
+	int64_t age_us = x->ends_us - x->began_us;
+	/* who left counts only when he had waited for too long already, see account.c */
+	bool late = x->left && limit_us != 0 && age_us > limit_us;
 	const struct tally_sample sample = {.now_ms = world_ms(w),
-	    .head_us = x->head_us,
+	    .head_us = late ? age_us : x->head_us,
 	    .status = x->status,
-	    .failure = x->status != 200,
+	    .failure = x->status != 200 && !x->left,
+	    .unknown = x->left && !late,
 	    .generation = x->generation};
 	struct verdict v;
 
+	if (x->overdue) /* at once: it is not both */
+		tally_overdue(tally, x->worker, --w->overdue[x->color][x->worker]);
 	tally_add(tally, x->worker, &sample);
 	tally_end(tally, x->worker);
 	if (sample.failure)
 		w->counts[x->color].failed++;
 	/* as a worker does: nothing is asked when nothing is wrong */
-	if (!sample.failure && (limit_us == 0 || x->head_us <= limit_us))
+	if (!sample.failure && (limit_us == 0 || sample.head_us <= limit_us))
 		return;
 	if (guard_saw(&w->service, x->color, sample.failure, sample.now_ms, &v))
 		control_tripped(w, &v);
@@ -135,20 +148,20 @@ end(struct world *w, const struct exchange *x)
 void
 traffic_tick(struct world *w)
 {
-	uint32_t overdue[N_COLORS][N_WORKERS] = {0};
 	int64_t limit_us = w->config.rollout.limits.p95_ms * 1000;
 
+	memset(w->overdue, 0, sizeof w->overdue);
 	for (unsigned i = 0; limit_us != 0 && i < w->n_flying; i++) {
-		const struct exchange *x = &w->flying[i];
+		struct exchange *x = &w->flying[i];
 
 		/* what began before the guard says nothing of this release */
-		if (x->generation == tally_generation(w->state->tally[x->color]) &&
-		    w->now_us - x->began_us > limit_us)
-			overdue[x->color][x->worker]++;
+		x->overdue = x->generation == tally_generation(w->state->tally[x->color]) &&
+			     w->now_us - x->began_us > limit_us;
+		w->overdue[x->color][x->worker] += x->overdue;
 	}
 	for (unsigned c = 0; c < N_COLORS; c++) {
 		for (unsigned i = 0; i < N_WORKERS; i++)
-			tally_overdue(w->state->tally[c], i, overdue[c][i]);
+			tally_overdue(w->state->tally[c], i, w->overdue[c][i]);
 	}
 }
 
@@ -176,6 +189,7 @@ void
 traffic_forget(struct world *w)
 {
 	w->n_flying = 0;
+	memset(w->overdue, 0, sizeof w->overdue);
 }
 
 void

@@ -148,7 +148,7 @@ world_new(void)
 	w->seed = 1;
 	w->clock_base_ms = FIRST_CLOCK_MS;
 	w->tick_us = TICK_US;
-	w->arrives_us = w->gate_answers_us = NEVER;
+	w->arrives_us = w->gate_answers_us = w->patience_us = NEVER;
 	w->service.config = &w->config;
 	for (unsigned c = 0; c < N_COLORS; c++) {
 		w->n_backends[c] = 2;

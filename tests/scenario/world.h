@@ -40,6 +40,8 @@ struct exchange {
 	uint32_t generation;
 	int64_t head_us; /* as in a tally_sample */
 	unsigned status;
+	bool left;    /* its client did not wait for the end */
+	bool overdue; /* is in the number its worker has published */
 };
 
 enum gate_says { GATE_NONE, GATE_GOES, GATE_REFUSES };
@@ -73,10 +75,12 @@ struct world {
 	/* traffic */
 	struct behaviour does[N_COLORS];
 	double rate;
+	int64_t patience_us; /* clients leave when there is no answer then; NEVER: they wait */
 	int64_t arrives_us;
 	uint64_t n_requests;
 	struct exchange *flying;
 	unsigned n_flying, max_flying;
+	uint32_t overdue[N_COLORS][N_WORKERS]; /* published */
 	struct counts counts[N_COLORS];
 
 	/* control */

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "proxy/base/clock.h"
 #include "proxy/process/events.h"
 
 static struct event_base *base;
@@ -22,18 +22,24 @@ static char none[] = "";
 
 static uint64_t before; /* the id before the first one */
 
+static uint64_t
+first_id(void)
+{
+	return (uint64_t)(clock_us(CLOCK_REALTIME) / 1000) << 11;
+}
+
 static int
 setup(void **state)
 {
 	(void)state;
 	config.announce.webhook = none;
 	base = event_base_new();
-	/* ids begin with the second of the start */
+	/* ids begin with the ms of the start */
 	do {
 		events_free(events);
-		before = (uint64_t)time(NULL) << 20;
+		before = first_id();
 		events = events_new(base, &config);
-	} while (before != (uint64_t)time(NULL) << 20);
+	} while (before != first_id());
 	return base == NULL || events == NULL;
 }
 

@@ -178,6 +178,128 @@ test_hang(void **state)
 	worker_end();
 }
 
+/* --- clients that do not wait ----------------------------------------------------------------------- */
+
+static struct tally_look
+seen_of_green(void)
+{
+	struct tally_look look;
+
+	tally_look(the_service(0)->state->tally[GREEN], w.turn->now_ms, 30000, 1000000, &look);
+	return look;
+}
+
+static void
+leaves(struct fake_stream *f)
+{
+	fire_closed(f, OUTCOME_CLIENT_GONE);
+	worker_turn();
+	assert_string_equal(logged("color"), "green");
+}
+
+/* How it would have gone nobody knows: a candidate that answers nobody is not a good one. */
+static void
+test_abandoned(void **state)
+{
+	struct fake_stream *f;
+
+	(void)state;
+	for (unsigned with_limit = 0; with_limit <= 1; with_limit++) {
+		green_begin(with_limit ? COLORS("", "", P95) : COLORS("", "", ""));
+		for (unsigned i = 0; i < 10; i++) {
+			f = request("GET", true);
+			worker_waits(with_limit ? 950 : 5000);
+			leaves(f);
+		}
+		assert_tallied(GREEN, 10, 0); /* for /metrics */
+		assert_int_equal(seen_of_green().requests, 0);
+		assert_int_equal(seen_of_green().failures, 0);
+		assert_int_equal(w.tripped, 0);
+		/* one who leaves while he is answered has seen that it answers */
+		f = request("GET", true);
+		fire_head(w.back[10], 200, false);
+		leaves(f);
+		assert_int_equal(seen_of_green().requests, 1);
+		assert_int_equal(seen_of_green().slow, 0);
+		worker_end();
+	}
+}
+
+/* Who has waited for longer than limits.p95 has seen how slow it is. */
+static void
+test_abandoned_when_overdue(void **state)
+{
+	struct fake_stream *f;
+
+	(void)state;
+	green_begin(COLORS("", "", P95));
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(w.tripped, 0);
+		f = request("POST", true);
+		worker_waits(1050);
+		leaves(f);
+		assert_int_equal(seen_of_green().requests, i + 1);
+		assert_int_equal(seen_of_green().slow, i + 1);
+		assert_int_equal(overdue(), 0); /* once */
+	}
+	assert_int_equal(w.tripped, 1);
+	assert_int_equal(w.verdict.rule, RULE_P95);
+	assert_int_equal(w.verdict.candidate.slow, 3);
+	assert_tallied(GREEN, 3, 0);
+	worker_end();
+}
+
+/* But not who has waited for his own body. */
+static void
+test_abandoned_by_a_slow_client(void **state)
+{
+	struct fake_stream *f;
+
+	(void)state;
+	green_begin(COLORS("", "", P95));
+	for (unsigned i = 0; i < 5; i++) {
+		f = request("POST", false);
+		worker_waits(1500);
+		leaves(f);
+	}
+	assert_int_equal(w.tripped, 0);
+	assert_int_equal(seen_of_green().requests, 0);
+	worker_end();
+}
+
+/* Who queues before a candidate that hangs waits for it as well, whether his body has come or not. */
+static void
+test_hang_before_the_queue(void **state)
+{
+	struct fake_stream *sent, *first, *queued[3];
+
+	(void)state;
+	green_begin(COLORS("", "max_in_flight = 1;",
+	    "rollout = { limits = { p95 = \"1s\"; min_failures = 5; }; };"));
+	sent = request("GET", true);
+	first = request("GET", true);
+	assert_int_equal(w.n_backs, 2);
+	for (unsigned i = 0; i < 3; i++)
+		queued[i] = request("PUT", false);
+	assert_int_equal(the_service(0)->state->waiting[GREEN], 3);
+	worker_waits(900);
+	assert_int_equal(overdue(), 0);
+	worker_waits(250);
+	assert_int_equal(w.tripped, 1);
+	assert_int_equal(w.verdict.rule, RULE_P95);
+	assert_int_equal(w.verdict.candidate.overdue, 5);
+	rescued_by(sent, w.back[2], OUTCOME_HEAD_TIMEOUT);
+	rescued_by(first, w.back[3], OUTCOME_HEAD_TIMEOUT);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(w.at[4 + i]->color, BLUE);
+		fire_body(queued[i], "late", true);
+		fire_drained(w.back[4 + i]);
+		complete(queued[i], w.back[4 + i]);
+		assert_string_equal(logged("color"), "blue");
+	}
+	worker_end();
+}
+
 /* Ages are published while they are too old, no longer; the timer sleeps when nobody waits. */
 static void
 test_overdue_is_published(void **state)
@@ -621,6 +743,10 @@ main(void)
 	    cmocka_unit_test(test_generation),
 	    cmocka_unit_test(test_slow_answers),
 	    cmocka_unit_test(test_hang),
+	    cmocka_unit_test(test_abandoned),
+	    cmocka_unit_test(test_abandoned_when_overdue),
+	    cmocka_unit_test(test_abandoned_by_a_slow_client),
+	    cmocka_unit_test(test_hang_before_the_queue),
 	    cmocka_unit_test(test_overdue_is_published),
 	    cmocka_unit_test(test_overdue_and_failed),
 	    cmocka_unit_test(test_no_timer_without_need),

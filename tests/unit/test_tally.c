@@ -495,6 +495,30 @@ nobody_is_slow_by_a_bucket(void **state)
 	tally_free(t);
 }
 
+/* Neither answered nor failed: in no window, though it is a request. */
+static void
+unknown_is_in_no_window(void **state)
+{
+	struct tally *t = tally_new(2);
+	struct tally_sample s = {.now_ms = HOUR, .head_us = -1, .unknown = true};
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++)
+		tally_add(t, i % 2, &s);
+	assert_int_equal(look(t, HOUR, 1000).requests, 0);
+	assert_int_equal(sum(t, HOUR, 30000).window_requests, 0);
+	assert_int_equal(sum(t, HOUR, 30000).requests, 10);
+	assert_int_equal(tally_requests(t), 10);
+	/* beside those that are known */
+	s.unknown = false;
+	s.head_us = 5000;
+	tally_add(t, 0, &s);
+	assert_int_equal(look(t, HOUR, 1000).requests, 1);
+	assert_int_equal(look(t, HOUR, 1000).slow, 1);
+	assert_int_equal(sum(t, HOUR, 30000).requests, 11);
+	tally_free(t);
+}
+
 static void
 overdue_is_of_its_generation(void **state)
 {
@@ -572,6 +596,7 @@ main(void)
 	    cmocka_unit_test(look_is_the_sum),
 	    cmocka_unit_test(nobody_is_slow_by_a_bucket),
 	    cmocka_unit_test(overdue_is_of_its_generation),
+	    cmocka_unit_test(unknown_is_in_no_window),
 	    cmocka_unit_test(restarts_beside_writers),
 	};
 
