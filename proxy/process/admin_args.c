@@ -33,7 +33,7 @@ static int
 read_object(struct call *c, const char *const *names)
 {
 	const struct api_request *r = c->request;
-	json_error_t error;
+	json_error_t error = {0};
 	const char *key;
 	json_t *value;
 
