@@ -34,6 +34,7 @@ from rollback_load import PATIENCE
 from rollback_stands import STANDS, now_us
 
 GETS, POSTS = 300, 30  # a second, through each proxy
+LATE_US = 250_000  # clients that were so late themselves measured the machine: once more
 PICTURE = "fail-100"
 PICTURE_BEFORE = 2  # seconds
 
@@ -131,6 +132,7 @@ class Bench:
             **figures,
             "trip": trip and {"us": trip["at"] - (fault or start), "why": trip["why"]},
             "sent": len(records),
+            "late_us": rollback_count.lateness(records),
             "timeline": rollback_count.timeline(
                 records, green, zero, PICTURE_BEFORE * 1_000_000, int(run.seconds * 1e6)
             ),
@@ -171,6 +173,10 @@ def write(out, results, timelines, run):
             f.write(content)
 
 
+def late(stands):
+    return max(figures["late_us"] for figures in stands.values())
+
+
 def measure(bench, quick):
     load_before = os.getloadavg()[0]
     results = {
@@ -184,6 +190,9 @@ def measure(bench, quick):
     for n, run in enumerate(bench.runs, 1):
         bench.say(f"{n}/{len(bench.runs)}  {run.title}, {run.seconds:g} s")
         stands = bench.run(run)
+        if late(stands) > LATE_US:
+            bench.say(f"the machine stood still for {late(stands) / 1e6:.2f} s: once more")
+            stands = bench.run(run)
         timelines = {name: figures.pop("timeline") for name, figures in stands.items()}
         if run.name == PICTURE:
             picture = timelines
@@ -193,6 +202,7 @@ def measure(bench, quick):
                 "title": run.title,
                 "seconds": run.seconds,
                 "healthy": not run.fault,
+                "late_ms": late(stands) // 1000,
                 "stands": stands,
             }
         )

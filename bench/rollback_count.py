@@ -3,8 +3,8 @@
 Everything is seen from outside, for each proxy in the same way: when green stopped getting requests is read off green's own
 journal.  The one exception is teal's own word of when it tripped, by which it is judged more strictly.
 
-    journal  [(at_us, faulty, number)]                             an origin's, in the order of arrival
-    records  [(number, due_us, end_us, method, status, who)]       the clients'
+    journal  [(at_us, faulty, number)]                                an origin's, in the order of arrival
+    records  [(number, due_us, end_us, method, status, who, late_us)]    the clients'
 """
 
 OUT_US = 1_000_000  # a color that got nothing for so long under load was taken out
@@ -28,6 +28,11 @@ def failed(record):
 
 def slow(record):
     return not failed(record) and record[2] - record[1] > SLOW_US
+
+
+def lateness(records):
+    """By how much the clients themselves were late, at worst: the machine's fault, not the proxy's."""
+    return max((r[6] for r in records), default=0)
 
 
 def by_method(records):

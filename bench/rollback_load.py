@@ -7,7 +7,8 @@ from there.  Each uses an idle connection or opens one (HTTP/1.1, keep-alive).  
 PATIENCE; what it then has is a failure.  SIGTERM ends the asking; what is under way is waited for.  FILE gets a
 line per request:
 
-    NUMBER DUE_US END_US METHOD STATUS WHO      status 0: no whole answer; who: its X-Version, or -
+    NUMBER DUE_US END_US METHOD STATUS WHO LATE_US    status 0: no whole answer; who: its X-Version, or -;
+                                                      late: how long after it was due the client got to it
 
 Times are microseconds of CLOCK_MONOTONIC, as the origin's are.
 """
@@ -50,10 +51,11 @@ def message(method, n):
 
 
 class Request:
-    __slots__ = ("n", "due", "method", "connection", "ended")
+    __slots__ = ("n", "due", "method", "late", "connection", "ended")
 
     def __init__(self, n, due, method):
         self.n, self.due, self.method = n, due, method
+        self.late = now_us() - due
         self.connection, self.ended = None, False
 
 
@@ -204,7 +206,8 @@ class Clients:
         request.ended = True
         self.under_way -= 1
         status, who = (answer.status, answer.who) if answer else (0, "-")
-        self.out.write(f"{request.n} {request.due} {now_us()} {request.method} {status} {who}\n")
+        one = f"{request.n} {request.due} {now_us()} {request.method} {status} {who} {request.late}"
+        self.out.write(one + "\n")
 
 
 async def load(args, out):

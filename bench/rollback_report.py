@@ -57,6 +57,11 @@ EXPLAINED = """\
 """
 
 
+def lateness(runs):
+    late = max((run["late_ms"] for run in runs), default=0)
+    return f"Clients sent what was due at most {late} ms late."
+
+
 def markdown(results):
     load, machine = results["load"], results["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
@@ -70,6 +75,7 @@ refuses connections). All proxies at the same time on the same machine, each wit
 
 {EXPLAINED}
 {versions}; {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}. Load average {machine['load_before']:.1f} before, {machine['load_after']:.1f} after.
+{lateness(results['runs'])}
 
 ![client failures over time](rollback.svg)
 """

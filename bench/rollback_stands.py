@@ -194,13 +194,16 @@ class Stand:
         self.load.send_signal(signal.SIGTERM)
 
     def records(self):
-        """Waits for the load's end: [(number, due, end, method, status, who)]"""
+        """Waits for the load's end: [(number, due, end, method, status, who, late)]"""
         self.load.wait(DEADLINE)
         if self.load.returncode:
             raise RuntimeError(f"the load on {self.title} ended with {self.load.returncode}")
         with open(self.out, encoding="ascii") as f:
             rows = [line.split() for line in f]
-        return [(int(n), int(due), int(end), m, int(s), who) for n, due, end, m, s, who in rows]
+        return [
+            (int(n), int(due), int(end), method, int(status), who, int(late))
+            for n, due, end, method, status, who, late in rows
+        ]
 
     def close(self):
         for origin in self.origins.values():

@@ -28,7 +28,7 @@ def arrivals(begin, end, every=S // 80, faulty=False, first=0):
 
 
 def ask(n, due, method="GET", status=200, who="blue", took=1000):
-    return (n, due, due + took, method, status, who)
+    return (n, due, due + took, method, status, who, 0)
 
 
 # --- counting ------------------------------------------------------------------------------------
@@ -122,6 +122,11 @@ def test_what_clients_saw():
         "failed_blue": {"get": 0, "post": 1},
         "slow": {"get": 1, "post": 0},
     }
+
+
+def test_lateness():
+    assert count.lateness([]) == 0
+    assert count.lateness([(*ask(n, 0)[:6], late) for n, late in enumerate((5, 70, 9))]) == 70
 
 
 def test_timeline():
@@ -252,7 +257,7 @@ def test_an_answer_that_the_end_makes_whole():
         assert not a.feed(cut) and not a.eof()
 
 
-def asked_of(serve, n=30, patience=0.3, monkeypatch=None):
+def asked_of(serve, monkeypatch, n=30, patience=30):
     """The records of clients of a proxy that does this with a connection."""
     monkeypatch.setattr(load, "PATIENCE", patience)
     out = io.StringIO()
@@ -269,7 +274,10 @@ def asked_of(serve, n=30, patience=0.3, monkeypatch=None):
 
     asyncio.run(run())
     rows = [line.split() for line in out.getvalue().splitlines()]
-    return [(int(n), int(due), int(end), m, int(status), who) for n, due, end, m, status, who in rows]
+    return [
+        (int(n), int(due), int(end), method, int(status), who, int(late))
+        for n, due, end, method, status, who, late in rows
+    ]
 
 
 async def request(reader):
@@ -294,13 +302,14 @@ def test_clients_of_one_that_answers(answer, status, monkeypatch):
             writer.write(answer)
         writer.close()
 
-    records = asked_of(serve, monkeypatch=monkeypatch)
+    records = asked_of(serve, monkeypatch)
     assert {(r[4], r[5]) for r in records} == {(status, "green")}
     assert sorted(r[0] for r in records) == list(range(len(records)))
     assert len(seen) == len(records) and len(connections) < len(records)
     assert sorted(seen) == sorted(r[3] for r in records) and seen.count("POST") >= 2
     due = [r[1] for r in sorted(records)]
     assert all(b - a in (4545, 4546) for a, b in zip(due, due[1:]))  # 220 a second
+    assert all(0 <= r[6] <= r[2] - r[1] for r in records)
 
 
 def test_clients_of_one_that_breaks(monkeypatch):
@@ -314,7 +323,7 @@ def test_clients_of_one_that_breaks(monkeypatch):
             writer.write(WHOLE[:-2])
         writer.close()
 
-    records = asked_of(serve, monkeypatch=monkeypatch)
+    records = asked_of(serve, monkeypatch)
     assert {(r[4], r[5]) for r in records} == {(0, "-")}
     assert sorted(r[0] for r in records) == list(range(len(records)))
 
@@ -324,7 +333,7 @@ def test_clients_give_up(monkeypatch):
         await reader.read()
         writer.close()
 
-    records = asked_of(serve, n=5, monkeypatch=monkeypatch)
+    records = asked_of(serve, monkeypatch, n=5, patience=0.3)
     assert {r[4] for r in records} == {0}
     assert all(r[2] - r[1] >= 300_000 for r in records)
 
@@ -410,6 +419,26 @@ def test_the_picture():
 
 def test_an_empty_picture():
     ElementTree.fromstring(svg.chart({}, {}, 2, 15, "nothing"))
+
+
+def fake_bench(lates):
+    """A bench whose runs come out with these latenesses, one after the other."""
+    run, left = rollback.Run("healthy", "well", 1), list(lates)
+    well = count.healthy(GOOD, GOOD, [], 0, FAULT)
+
+    def once(_):
+        return {"teal": {**well, "late_us": left.pop(0), "timeline": {}}}
+
+    return SimpleNamespace(run=once, runs=[run], say=lambda _: None, good=11, build=""), left
+
+
+@pytest.mark.parametrize("lates, kept", [([9000, 1], 9), ([S, 8000, 1], 8), ([S, 2 * S, 1], 2000)])
+def test_a_run_on_a_machine_that_stood_still_is_made_once_more(monkeypatch, lates, kept):
+    monkeypatch.setattr(rollback.rollback_stands, "versions", lambda _: {})
+    bench, left = fake_bench(lates)
+    results = rollback.measure(bench, True)
+    assert left == [1] and results["runs"][0]["late_ms"] == kept
+    assert f"at most {kept} ms late" in report.markdown(results)
 
 
 @pytest.mark.parametrize("quick", [False, True])
