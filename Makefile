@@ -11,7 +11,7 @@
 #   make check-layers   config <- health <- balancer <- proxy, proved by nm and by the includes
 #   make SAN=address,undefined test     the same under sanitizers (or SAN=thread)
 #   make bench      beside nghttpx, HAProxy, nginx and H2O: 25 minutes (QUICK=1: 4; CASE=h2-*,grpc PEER=nginx ROUNDS= SECONDS=)
-#   make bench-rollback what a bad release costs users, beside HAProxy and nginx: six minutes (QUICK=1: one and a half)
+#   make bench-rollback what a bad release costs users, beside HAProxy and nginx: 5.5 minutes (QUICK=1: 1.2)
 #   make bench-memory   memory per idle TLS connection
 #   make bench-probes   what probing 1,000 backends costs
 #   make deps       install what building needs (test-deps: what testing needs, bench-deps: what benches need)

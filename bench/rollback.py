@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What a bad release costs users: teal beside what they would use instead.
 
-    make bench-rollback            six minutes; QUICK=1: a minute and a half, fewer faults
+    make bench-rollback            5.5 minutes; QUICK=1: 1.2, fewer faults
 
 A load at a fixed rate goes through each proxy with green at 25 %.  After some good seconds green begins to fail while its
 health checks stay well.  Counted are the requests green still gets, the time until it gets none, and

@@ -50,7 +50,8 @@ EXPLAINED = """\
 - **flip after**: from green's first faulty answer to the last request before it got none for a second.
 - **after the flip**: requests that came to green after that, while it was still failing: traffic it was given back. For teal also
   every request that a client began after the moment teal says that it tripped.
-- **failed**: what clients got, after the fault, that was no 200, within 5 s; answers of blue that were not are left out (blue's own 0.5 %).
+- **failed**: what clients got, after the fault, that was no 200, within 5 s; answers of blue that were not are left out: blue's own 0.5 %,
+  which teal and HAProxy give to clients, and nginx and tuned HAProxy replay on the other color where they may (`failed_blue` in the JSON).
 - **over 1 s**: answered well, but late.
 - **wrongly out**: how often a color that was no worse than the other got nothing for a second: green before its fault, blue at any time;
   in the healthy runs either.
