@@ -221,7 +221,7 @@ def about(settings):
         cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
     return {
         "made": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+        "machine": {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release().split("-")[0],
                     "openssl": ssl.OPENSSL_VERSION.split()[1], "load": round(os.getloadavg()[0], 2)},
         "settings": {"rounds": settings.rounds, "seconds": settings.seconds, "quick": settings.quick, "whole": settings.whole},
         "versions": {p.name: p.about() if p.program else "missing" for p in settings.peers},
