@@ -254,7 +254,8 @@ buf_append(struct buf *b, const void *data, size_t n)
 
 		if (room == 0) {
 			/* the first piece small, a queue that grows in large ones */
-			bool large = n > CHUNK_SMALL || b->bytes >= CHUNK_SMALL;
+			bool large = n > CHUNK_SMALL || b->bytes >= CHUNK_SMALL ||
+				     (b->large && b->pool->busy < CHUNKS_BUSY);
 
 			grow(b, large ? CHUNK_LARGE : CHUNK_SMALL);
 			room = tail_room(b);
@@ -267,8 +268,8 @@ buf_append(struct buf *b, const void *data, size_t n)
 	}
 }
 
-void
-buf_append_slice(struct buf *b, struct slice s)
+static void
+append_from(struct buf *b, struct slice s, size_t ref_min)
 {
 	struct segment *t = b->tail;
 
@@ -277,13 +278,25 @@ buf_append_slice(struct buf *b, struct slice s)
 	if (s.chunk != NULL && t != NULL && t->chunk == s.chunk && !t->own && t->p + t->n == s.p) {
 		t->n += s.n; /* goes on where the tail ends */
 		b->bytes += s.n;
-	} else if (s.chunk != NULL && s.n >= BUF_REF_MIN) {
+	} else if (s.chunk != NULL && s.n >= ref_min) {
 		size_t at = (size_t)(s.p - s.chunk->data);
 
 		push_tail(b, chunk_ref(s.chunk), s.chunk->data + at, s.n, false);
 	} else {
 		buf_append(b, s.p, s.n);
 	}
+}
+
+void
+buf_append_slice(struct buf *b, struct slice s)
+{
+	append_from(b, s, BUF_REF_MIN);
+}
+
+void
+buf_append_first(struct buf *b, struct slice s)
+{
+	append_from(b, s, b->bytes == 0 ? 1 : BUF_REF_MIN);
 }
 
 unsigned char *

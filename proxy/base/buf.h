@@ -19,6 +19,7 @@ struct chunk_pool;
 #define CHUNK_SMALL ((size_t)4096 - 64)
 #define CHUNK_LARGE ((size_t)16384 + 512) /* one TLS record and the head of the next */
 #define BUF_REF_MIN ((size_t)2048) /* shorter slices are copied: they must not pin a large chunk */
+#define CHUNKS_BUSY ((size_t)1 << 23) /* so many bytes of chunks in use: time to be sparing */
 
 struct chunk {
 	uint32_t refs;
@@ -57,6 +58,8 @@ struct buf {
 	struct chunk_pool *pool;
 	struct segment *head, *tail;
 	size_t bytes;
+	bool
+	    large; /* small pieces are gathered in large chunks from the first on, unless the pool is busy */
 };
 
 void buf_init(struct buf *, struct chunk_pool *);
@@ -70,6 +73,8 @@ buf_bytes(const struct buf *b)
 void buf_append(struct buf *, const void *, size_t);
 /* By reference from BUF_REF_MIN on, else copies. */
 void buf_append_slice(struct buf *, struct slice);
+/* The same, but what comes into an empty buf is taken by reference whatever its size: a buf pins one chunk more at most. */
+void buf_append_first(struct buf *, struct slice);
 /* Room for n contiguous bytes at the end (n <= CHUNK_LARGE); what was written is then committed. */
 unsigned char *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);

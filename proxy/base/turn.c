@@ -130,6 +130,8 @@ void
 turn_fini(struct turn *turn)
 {
 	bury(turn);
+	chunk_unref(turn->spare);
+	turn->spare = NULL;
 	chunk_pool_free(turn->chunks);
 	turn->chunks = NULL;
 }

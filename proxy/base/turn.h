@@ -30,6 +30,7 @@ struct turn {
 	int64_t now_us;
 	int64_t wall_ms; /* CLOCK_REALTIME of the same moment */
 	struct chunk_pool *chunks;
+	struct chunk *spare; /* a large one with room: the next read goes there; or NULL */
 	struct wheel wheel;
 	struct task_list runnable;      /* has input or events to go on with */
 	struct task_list later;         /* had its share: goes on in the next turn, after a poll */

@@ -20,7 +20,6 @@
 #define BACK_H1_MAGIC   0xbac17411u
 #define STATUS_LINE_MAX 2048
 #define HEAD_SLACK      1024 /* blanks and line ends of a head that is within its limits as decoded */
-#define BUSY_BYTES      ((size_t)1 << 23) /* of the worker's chunks: the first read takes a small one */
 
 static struct back_h1 *
 of_stream(struct stream *s)
@@ -559,6 +558,6 @@ back_h1_open(struct back_conn *bc)
 	b->interim = 0;
 	b->sent = 0;
 	b->h.open = true;
-	bc->conn.in_small = chunk_pool_busy(bc->conn.turn->chunks) > BUSY_BYTES;
+	bc->conn.in_small = chunk_pool_busy(bc->conn.turn->chunks) > CHUNKS_BUSY;
 	return &b->h.stream;
 }

@@ -50,7 +50,7 @@ line_sendable(const struct head *h)
 }
 
 static void
-build(struct h2_stream *s, struct h2_nva *a, const struct head *h, char digits[24])
+build(struct h2_stream *s, struct h2_nva *a, const struct head *h, char digits[DIGITS])
 {
 	h2_nva_begin(a, &s->stream.arena, h->fields.n + 8);
 	h2_nva_pseudo(a, TEXT(":method"), h->websocket ? TEXT("CONNECT") : h->method_text);
@@ -61,7 +61,8 @@ build(struct h2_stream *s, struct h2_nva *a, const struct head *h, char digits[2
 		h2_nva_pseudo(a, TEXT(":protocol"), TEXT("websocket"));
 	h2_nva_fields(a, &h->fields, false);
 	if (h->content_length >= 0 && !h->websocket)
-		h2_nva_field(a, F_CONTENT_LENGTH, h2_decimal(digits, (uint64_t)h->content_length));
+		h2_nva_field(
+		    a, F_CONTENT_LENGTH, text_decimal(digits, (uint64_t)h->content_length));
 	if (h->expect_continue)
 		h2_nva_field(a, F_EXPECT, TEXT("100-continue"));
 	h2_nva_field(a, F_TE, TEXT("trailers")); /* what gRPC servers insist on */
@@ -79,7 +80,7 @@ send_head(struct stream *stream, const struct head *head, bool end)
 {
 	struct h2_stream *s = h2_stream_of(stream);
 	struct back_h2 *b = back_of(s);
-	char digits[24];
+	char digits[DIGITS];
 	struct h2_nva a;
 
 	if (s->h2->ended || s->head_out || s->doomed)

@@ -188,10 +188,21 @@ conn_set_codec(struct conn *c, const struct codec_ops *codec, void *state)
 
 /* --- input ---------------------------------------------------------------------- */
 
+/* A chunk with room left is the next reader's: small messages of many connections come to lie in one, where it is warm. */
 static void
 drop_input(struct conn *c)
 {
-	chunk_unref(c->in);
+	struct chunk *in = c->in;
+
+	if (in != NULL && c->turn->spare == NULL && in->size == CHUNK_LARGE) {
+		if (in->refs == 1)
+			in->used = 0; /* nobody sees it */
+		if (in->size - in->used >= READ_ROOM) {
+			c->turn->spare = in;
+			in = NULL;
+		}
+	}
+	chunk_unref(in);
 	c->in = NULL;
 	c->in_at = c->in_end = 0;
 }
@@ -247,7 +258,11 @@ make_room(struct conn *c)
 	size_t least = limit < READ_ROOM ? limit : READ_ROOM;
 	size_t usual = c->in_small ? CHUNK_SMALL : CHUNK_LARGE;
 
-	if (c->in == NULL) {
+	if (c->in == NULL && c->turn->spare != NULL && !c->in_small) {
+		c->in = c->turn->spare;
+		c->turn->spare = NULL;
+		c->in_at = c->in_end = c->in->used;
+	} else if (c->in == NULL) {
 		c->in = chunk_new(c->turn->chunks, usual);
 		c->in_at = c->in_end = 0;
 	} else if (unread == 0 && c->in->refs == 1) {

@@ -50,11 +50,11 @@ submit_head(struct h2_stream *s, struct h2_nva *a, bool interim, bool end)
 
 /* Content-Length and Date, when this response may have them (RFC 9110 8.6, 6.6.1). */
 static void
-add_own_fields(struct h2_stream *s, struct h2_nva *a, const struct head *head, char digits[24])
+add_own_fields(struct h2_stream *s, struct h2_nva *a, const struct head *head, char digits[DIGITS])
 {
 	if (head->content_length >= 0 && head->status != 204 && !s->tunnel)
 		h2_nva_field(
-		    a, F_CONTENT_LENGTH, h2_decimal(digits, (uint64_t)head->content_length));
+		    a, F_CONTENT_LENGTH, text_decimal(digits, (uint64_t)head->content_length));
 	if (fields_find(&head->fields, F_DATE) == NULL)
 		h2_nva_field(a, F_DATE, (struct text){h1_date(s->h2->conn->turn->wall_ms), 29});
 }
@@ -89,7 +89,7 @@ send_head(struct stream *stream, const struct head *head, bool end)
 	struct h2_stream *s = h2_stream_of(stream);
 	bool accepted = head->status == 101 && s->websocket;
 	bool interim = head->status < 200 && !accepted;
-	char status[24], digits[24];
+	char status[DIGITS], digits[DIGITS];
 	struct h2_nva a;
 
 	if (s->h2->ended || s->head_out || s->doomed)
@@ -100,7 +100,7 @@ send_head(struct stream *stream, const struct head *head, bool end)
 	}
 	s->tunnel = accepted;
 	h2_nva_begin(&a, &stream->arena, head->fields.n + 3);
-	h2_nva_pseudo(&a, TEXT(":status"), h2_decimal(status, accepted ? 200 : head->status));
+	h2_nva_pseudo(&a, TEXT(":status"), text_decimal(status, accepted ? 200 : head->status));
 	h2_nva_fields(&a, &head->fields, false);
 	if (!interim) {
 		add_own_fields(s, &a, head, digits);
@@ -378,6 +378,7 @@ front_h2_begin(struct front_conn *front)
 	    option);
 	nghttp2_option_del(option);
 	front->h2 = true;
+	front->conn.out.large = true; /* TLS makes a record of what lies together, without a copy */
 	front_h2_time_begin(f);
 	conn_set_codec(&front->conn, &codec, f);
 	conn_output(&front->conn);

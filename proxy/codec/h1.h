@@ -125,7 +125,18 @@ struct h1_writer {
 	size_t total;
 };
 void h1_write_begin(struct h1_writer *, struct buf *to, size_t estimate);
-void h1_write(struct h1_writer *, const void *, size_t);
+void h1_write_long(struct h1_writer *, const void *, size_t);
+static inline void
+h1_write(struct h1_writer *w, const void *p, size_t n)
+{
+	if (n == 0 || n > (size_t)(w->end - w->at)) {
+		h1_write_long(w, p, n);
+		return;
+	}
+	memcpy(w->at, p, n);
+	w->at += n;
+	w->total += n;
+}
 void h1_write_number(struct h1_writer *, uint64_t, unsigned base);
 void h1_write_field(struct h1_writer *, const char *name, size_t, const char *value, size_t);
 /* The end-to-end ones of the list: what is hop-by-hop, framing or the codec's own is left out, whoever put it in. */

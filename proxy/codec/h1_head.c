@@ -169,19 +169,18 @@ add_field(struct parse *p, struct text name, struct text value)
 	p->bytes += name.n + value.n + 32;
 	if (p->n > p->limits->count || p->bytes > p->limits->bytes)
 		return refuse(p, OUTCOME_HEADER_TOO_LARGE);
-	/* RFC 9110 5.1, 5.5; the colon follows at once (RFC 9112 5.1) as a blank is no token */
-	if (!token_valid(name.p, name.n) || !field_value_valid(value.p, value.n))
-		return refuse(p, OUTCOME_BAD_REQUEST);
 	for (size_t i = 0; i < name.n; i++) {
 		if (lower[i] >= 'A' && lower[i] <= 'Z')
 			lower[i] = (char)(lower[i] | 0x20);
 		underscore |= lower[i] == '_';
 	}
-	/* CGI-like servers read Content_Length as Content-Length: a client may not send both */
-	if (p->request && underscore) {
-		return true;
-	}
 	id = field_lookup(name.p, name.n);
+	/* RFC 9110 5.1, 5.5; the colon follows at once (RFC 9112 5.1) as a blank is no token; the table's names are */
+	if ((id == F_OTHER && !token_valid(name.p, name.n)) || !field_value_valid(value.p, value.n))
+		return refuse(p, OUTCOME_BAD_REQUEST);
+	/* CGI-like servers read Content_Length as Content-Length: a client may not send both */
+	if (p->request && underscore)
+		return true;
 	if (id != F_OTHER)
 		name.p = field_table[id].name;
 	fields_add(p->fields, p->arena, id, name, value);

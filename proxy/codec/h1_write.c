@@ -32,7 +32,7 @@ h1_write_begin(struct h1_writer *w, struct buf *to, size_t estimate)
 }
 
 void
-h1_write(struct h1_writer *w, const void *p, size_t n)
+h1_write_long(struct h1_writer *w, const void *p, size_t n)
 {
 	const unsigned char *from = p;
 
@@ -46,8 +46,7 @@ h1_write(struct h1_writer *w, const void *p, size_t n)
 		n -= part;
 		reserve(w, n);
 	}
-	if (n > 0)
-		memcpy(w->at, from, n);
+	memcpy(w->at, from, n);
 	w->at += n;
 }
 
@@ -62,13 +61,19 @@ h1_write_end(struct h1_writer *w)
 void
 h1_write_number(struct h1_writer *w, uint64_t number, unsigned base)
 {
-	char digits[20];
+	char digits[DIGITS];
 	size_t at = sizeof(digits);
+	struct text decimal;
 
-	ENSURE(base == 10 || base == 16);
+	if (base == 10) {
+		decimal = text_decimal(digits, number);
+		h1_write(w, decimal.p, decimal.n);
+		return;
+	}
+	ENSURE(base == 16);
 	do {
-		digits[--at] = "0123456789abcdef"[number % base];
-		number /= base;
+		digits[--at] = "0123456789abcdef"[number & 15];
+		number >>= 4;
 	} while (number > 0);
 	h1_write(w, digits + at, sizeof(digits) - at);
 }
@@ -121,7 +126,11 @@ h1_fields_valid(const struct fields *list)
 	for (unsigned i = 0; i < list->n; i++) {
 		const struct field *f = &list->items[i];
 
-		if (!token_valid(f->name.p, f->name.n) ||
+		/* a name that is the table's own is one */
+		bool known = f->id != F_OTHER && f->name.p == field_table[f->id].name &&
+			     f->name.n == field_table[f->id].n;
+
+		if ((!known && !token_valid(f->name.p, f->name.n)) ||
 		    !field_value_valid(f->value.p, f->value.n))
 			return false;
 	}

@@ -37,6 +37,13 @@ find(struct h2 *h2, int32_t id)
 	return s;
 }
 
+/* The same without a search, while a header block comes in. */
+static struct h2_stream *
+reading(struct h2 *h2, int32_t id)
+{
+	return h2->reading != NULL && h2->reading->id == id ? h2->reading : find(h2, id);
+}
+
 /* --- callbacks ------------------------------------------------------------------ */
 
 static int
@@ -57,6 +64,7 @@ on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *use
 	} else {
 		s = find(h2, frame->hd.stream_id);
 	}
+	h2->reading = s;
 	if (s != NULL) {
 		h2_block_begin(s);
 		s->block.too_large = s->discard; /* counted all the same */
@@ -74,7 +82,7 @@ static int
 on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t n_name,
     const uint8_t *value, size_t n_value, uint8_t flags, void *user)
 {
-	struct h2_stream *s = find(h2_of(user), frame->hd.stream_id);
+	struct h2_stream *s = reading(h2_of(user), frame->hd.stream_id);
 	struct text n = {(const char *)name, n_name}, v = {(const char *)value, n_value};
 
 	(void)flags;
@@ -153,6 +161,7 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 			body_ends(s);
 		break;
 	case NGHTTP2_HEADERS:
+		h2->reading = NULL;
 		if (s != NULL && s->head_in)
 			trailers_complete(s);
 		else if (s != NULL)

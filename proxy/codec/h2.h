@@ -136,8 +136,9 @@ struct h2 {
 	unsigned n_streams;
 	size_t header_bytes; /* limits of a received header block, decoded */
 	unsigned header_count;
-	size_t queued;    /* body bytes in all streams' `out` */
-	struct chunk *in; /* of the bytes nghttp2 is being fed */
+	size_t queued;             /* body bytes in all streams' `out` */
+	struct chunk *in;          /* of the bytes nghttp2 is being fed */
+	struct h2_stream *reading; /* whose header block is being read: each of its fields asks */
 	uint32_t error; /* HTTP/2 code, with `failing`: the connection ends once outside nghttp2 */
 	bool failing;
 	bool ended;  /* GOAWAY is out (or the conn lost): nothing more is taken or made */
@@ -227,7 +228,6 @@ void h2_nva_field(struct h2_nva *, enum field_id, struct text value);
 void h2_nva_fields(struct h2_nva *, const struct fields *, bool trailers);
 /* A copy that outlives the call. */
 nghttp2_nv *h2_nva_keep(const struct h2_nva *, struct arena *);
-struct text h2_decimal(char buffer[24], uint64_t);
 
 /* --- h2_mem.c ---------------------------------------------------------------------- */
 

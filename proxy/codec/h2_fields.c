@@ -3,7 +3,6 @@
  * can compress.  What RFC 9113 8.2 forbids nghttp2 refuses before it comes here (upper case, connection fields, control
  * characters, pseudo-fields out of place); limits, dropping and joining are ours.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "proxy/base/obj.h"
@@ -256,12 +255,4 @@ h2_nva_keep(const struct h2_nva *a, struct arena *arena)
 		nv[i].value = arena_copy(arena, nv[i].value, nv[i].valuelen);
 	}
 	return nv;
-}
-
-struct text
-h2_decimal(char buffer[24], uint64_t value)
-{
-	int n = snprintf(buffer, 24, "%llu", (unsigned long long)value);
-
-	return (struct text){buffer, (size_t)n};
 }

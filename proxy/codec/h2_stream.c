@@ -45,6 +45,8 @@ h2_stream_free(struct h2_stream *s)
 {
 	struct h2 *h2 = s->h2;
 
+	if (h2->reading == s)
+		h2->reading = NULL;
 	h2_drop_queue(s);
 	if (s->unconsumed > 0)
 		nghttp2_session_consume_connection(h2->session, s->unconsumed);
@@ -132,7 +134,7 @@ h2_send_body(struct stream *stream, struct slice body, bool end)
 	if (s->h2->ended || s->out_ended || s->doomed || (body.n == 0 && !end))
 		return;
 	if (body.n > 0) {
-		buf_append_slice(&s->out, body);
+		buf_append_first(&s->out, body);
 		s->h2->queued += body.n;
 		stream->bytes_out += body.n;
 	}

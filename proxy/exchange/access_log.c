@@ -73,12 +73,6 @@ put_member(struct line *l, const char *name, struct text value)
 	put(l, "\"", 1);
 }
 
-static struct text
-text_of(const char *s)
-{
-	return (struct text){s, strlen(s)};
-}
-
 /* RFC 3339 in UTC with milliseconds; the date part is made once a second. */
 static const char *
 wall_text(struct engine *e, int64_t wall_ms)

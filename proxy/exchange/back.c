@@ -356,10 +356,8 @@ back_stream(struct engine *e, const struct member *m, unsigned *tried, struct st
 			p->listed = true;
 		}
 	}
-	if (p->idle) {
-		set_idle(p, false);
-		timeout_cancel(&e->turn->wheel, &p->bc.timer);
-	}
+	set_idle(
+	    p, false); /* its timer goes on: moving it the next time is a store, and it looks */
 	if (!p->connected)
 		*tried |= 1U << p->address;
 	*out = back_open(&p->bc);

@@ -4,13 +4,12 @@
  * Fields that tell where a request came from are believed only from `forward.trusted`: a client at the
  * edge that sends X-Forwarded-For speaks about itself, and is overwritten.
  */
+#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "proxy/base/obj.h"
 #include "proxy/exchange/forward.h"
-
-#define FORWARDED_MAX 512
 
 static bool
 id_valid(struct text t)
@@ -35,12 +34,25 @@ trusted(const struct exchange *x)
 	return l->n != 0 && network_list_has(l, x->fc->address);
 }
 
+/* Eight digits at once: each nibble gets a byte of its own, then '0' or 'a' - 10 is added. */
+static void
+hex8(char *to, uint32_t value)
+{
+	const uint64_t ones = 0x0101010101010101u;
+	uint64_t v = value;
+
+	v = (v | v << 16) & 0x0000ffff0000ffffu;
+	v = (v | v << 8) & 0x00ff00ff00ff00ffu;
+	v = (v | v << 4) & 0x0f0f0f0f0f0f0f0fu;
+	v += '0' * ones + ((v + 6 * ones) >> 4 & ones) * ('a' - 10 - '0');
+	v = htobe64(v);
+	memcpy(to, &v, sizeof(v));
+}
+
 void
 forward_request_id(struct exchange *x)
 {
-	static const char hex[] = "0123456789abcdef";
 	const struct field *f = NULL;
-	uint64_t r[2];
 
 	if (trusted(x))
 		f = fields_find(&x->request->fields, F_X_REQUEST_ID);
@@ -48,10 +60,12 @@ forward_request_id(struct exchange *x)
 		memcpy(x->id, f->value.p, f->value.n);
 		x->id_length = (unsigned)f->value.n;
 	} else {
-		r[0] = random_next(&x->engine->random);
-		r[1] = random_next(&x->engine->random);
-		for (unsigned i = 0; i < 32; i++)
-			x->id[i] = hex[r[i / 16] >> (60 - i % 16 * 4) & 15];
+		for (unsigned i = 0; i < 32; i += 16) {
+			uint64_t r = random_next(&x->engine->random);
+
+			hex8(x->id + i, (uint32_t)(r >> 32));
+			hex8(x->id + i + 8, (uint32_t)r);
+		}
 		x->id_length = 32;
 	}
 	x->id[x->id_length] = '\0';
@@ -130,18 +144,29 @@ collected(struct arena *a, const struct fields *fields, enum field_id id)
 static struct text
 forwarded_element(struct arena *a, const struct exchange *x)
 {
-	char text[FORWARDED_MAX];
-	struct text host = x->request->authority;
-	bool v6 = strchr(x->fc->address_text, ':') != NULL;
-	int n;
+	struct text client = text_of(x->fc->address_text), host = x->request->authority;
+	bool v6 = memchr(client.p, ':', client.n) != NULL, named = host.n > 0 && host.n <= 255;
+	const struct text parts[] = {
+	    v6 ? TEXT("for=\"[") : TEXT("for="),
+	    client,
+	    v6 ? TEXT("]\"") : TEXT(""),
+	    named ? TEXT(";host=\"") : TEXT(""),
+	    named ? host : TEXT(""),
+	    named ? TEXT("\"") : TEXT(""),
+	    x->fc->tls ? TEXT(";proto=https") : TEXT(";proto=http"),
+	};
+	struct text element = {NULL, 0};
+	size_t n_parts = sizeof(parts) / sizeof(parts[0]);
+	char *p;
 
-	if (host.n > 255)
-		host.n = 0;
-	n = snprintf(text, sizeof(text), "for=%s%s%s;%s%.*s%sproto=%s", v6 ? "\"[" : "",
-	    x->fc->address_text, v6 ? "]\"" : "", host.n != 0 ? "host=\"" : "", (int)host.n, host.p,
-	    host.n != 0 ? "\";" : "", x->fc->tls ? "https" : "http");
-	ENSURE(n > 0 && (size_t)n < sizeof(text));
-	return (struct text){arena_copy(a, text, (size_t)n), (size_t)n};
+	for (size_t i = 0; i < n_parts; i++)
+		element.n += parts[i].n;
+	element.p = p = arena_alloc(a, element.n);
+	for (size_t i = 0; i < n_parts; i++) {
+		memcpy(p, parts[i].p, parts[i].n);
+		p += parts[i].n;
+	}
+	return element;
 }
 
 static void
@@ -201,7 +226,7 @@ forward_request(struct exchange *x)
 	struct head *to = &x->forward;
 	struct arena *a = &x->front->arena;
 	bool believe = trusted(x);
-	struct text client = {x->fc->address_text, strlen(x->fc->address_text)};
+	struct text client = text_of(x->fc->address_text);
 	const struct field *f;
 
 	*to = *from;
@@ -236,7 +261,7 @@ apply_rules(struct exchange *x, const struct header_rules *rules, struct head *h
 {
 	for (size_t r = 0; r < rules->n; r++) {
 		const struct header_rule *rule = &rules->items[r];
-		struct text name = {rule->name, strlen(rule->name)};
+		struct text name = text_of(rule->name);
 		enum field_id id = field_lookup(name.p, name.n);
 
 		/* RFC 6797 7.2: never over clear text */
@@ -253,8 +278,7 @@ apply_rules(struct exchange *x, const struct header_rules *rules, struct head *h
 			}
 		}
 		if (rule->action != HEADER_REMOVE && !barred)
-			fields_add(&h->fields, a, id, name,
-			    (struct text){rule->value, strlen(rule->value)});
+			fields_add(&h->fields, a, id, name, text_of(rule->value));
 	}
 }
 
@@ -292,7 +316,7 @@ forward_response(struct exchange *x, const struct head *from, struct head *to)
 		fields_add(&to->fields, a, f->id, f->name, f->value);
 	}
 	if (config->server[0] != '\0')
-		add(to, a, F_SERVER, (struct text){config->server, strlen(config->server)});
+		add(to, a, F_SERVER, text_of(config->server));
 	forward_via(x, from, to, a);
 	if (x->split_token[0] != '\0')
 		add_split_cookie(x, to, a);

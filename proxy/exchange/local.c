@@ -85,10 +85,8 @@ grpc_answer(struct exchange *x, const struct outcome_row *row, struct arena *a)
 	const char *status = grpc_status(row->status);
 
 	add(&h, a, F_CONTENT_TYPE, "application/grpc", 16);
-	fields_add(&h.fields, a, F_GRPC_STATUS, TEXT("grpc-status"),
-	    (struct text){status, strlen(status)});
-	fields_add(&h.fields, a, F_OTHER, TEXT("grpc-message"),
-	    (struct text){row->sentence, strlen(row->sentence)});
+	fields_add(&h.fields, a, F_GRPC_STATUS, TEXT("grpc-status"), text_of(status));
+	fields_add(&h.fields, a, F_OTHER, TEXT("grpc-message"), text_of(row->sentence));
 	add(&h, a, F_X_REQUEST_ID, x->id, x->id_length);
 	forward_response(x, &h, &out);
 	stream_send_head(x->front, &out, true);

@@ -15,19 +15,23 @@
 #define FIELDS_FIRST 16 /* items a list begins with */
 
 bool
-text_is(struct text t, const char *word)
-{
-	size_t n = strlen(word);
-
-	return t.n == n && (n == 0 || memcmp(t.p, word, n) == 0);
-}
-
-bool
 text_is_nocase(struct text t, const char *word)
 {
 	size_t n = strlen(word);
 
 	return t.n == n && (n == 0 || strncasecmp(t.p, word, n) == 0);
+}
+
+struct text
+text_decimal(char buffer[DIGITS], uint64_t value)
+{
+	size_t at = DIGITS;
+
+	do {
+		buffer[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	return (struct text){buffer + at, DIGITS - at};
 }
 
 /* --- names --------------------------------------------------------------- */
@@ -294,42 +298,47 @@ token_valid(const char *p, size_t n)
 	return n > 0 && all_of(p, n, CLASS_TOKEN);
 }
 
-/* Is any of these eight bytes below 0x20, or 0x7f?  ("Bit twiddling hacks", hasless and haszero) */
-static bool
-word_has_ctl(uint64_t w)
+/* Not 0 when any of these eight bytes is below 0x20, or 0x7f.  ("Bit twiddling hacks", hasless and haszero) */
+static uint64_t
+ctl_in(const char *p)
 {
 	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-	uint64_t del = w ^ 0x7f * ones;
+	uint64_t w, del;
 
+	memcpy(&w, p, sizeof(w));
+	del = w ^ 0x7f * ones;
 	return (((w - 0x20 * ones) & ~w) | ((del - ones) & ~del)) & tops;
+}
+
+/* The usual value by eight bytes at once, the last eight overlapping those before them. */
+static bool
+no_ctl(const char *p, size_t n)
+{
+	uint64_t found;
+
+	if (n < sizeof(found))
+		return false;
+	found = ctl_in(p + n - sizeof(found));
+	for (size_t i = 0; i + sizeof(found) <= n; i += sizeof(found))
+		found |= ctl_in(p + i);
+	return found == 0;
 }
 
 bool
 field_value_valid(const char *p, size_t n)
 {
-	size_t i = 0;
-
 	if (n == 0)
 		return true;
 	if (p[0] == ' ' || p[0] == '\t' || p[n - 1] == ' ' || p[n - 1] == '\t')
 		return false;
-	while (i < n) {
-		uint64_t w;
+	if (no_ctl(p, n))
+		return true;
+	/* a short one, or one that holds an HTAB or worse */
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)p[i];
 
-		if (n - i >= sizeof(w)) {
-			memcpy(&w, p + i, sizeof(w));
-			if (!word_has_ctl(w)) {
-				i += sizeof(w);
-				continue;
-			}
-		}
-		/* the tail, or a word that holds an HTAB or worse */
-		for (size_t end = n - i < sizeof(w) ? n : i + sizeof(w); i < end; i++) {
-			unsigned char c = (unsigned char)p[i];
-
-			if ((c < 0x20 && c != '\t') || c == 0x7f)
-				return false;
-		}
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
 	}
 	return true;
 }

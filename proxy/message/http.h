@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "proxy/base/buf.h"
 
@@ -16,8 +17,22 @@ struct text { /* not NUL-terminated */
 	size_t n;
 };
 #define TEXT(literal) ((struct text){"" literal, sizeof(literal) - 1})
-bool text_is(struct text, const char *);        /* exact */
-bool text_is_nocase(struct text, const char *); /* ASCII, `b` lower case */
+static inline struct text
+text_of(const char *s)
+{
+	return (struct text){s, strlen(s)};
+}
+/* Exact.  Here, so that the compiler sees a literal's length: most answers are one comparison of lengths. */
+static inline bool
+text_is(struct text t, const char *word)
+{
+	size_t n = strlen(word);
+
+	return t.n == n && (n == 0 || memcmp(t.p, word, n) == 0);
+}
+#define DIGITS 20                                        /* of 2^64 - 1 */
+struct text text_decimal(char buffer[DIGITS], uint64_t); /* in the buffer, not at its beginning */
+bool text_is_nocase(struct text, const char *);          /* ASCII, `b` lower case */
 
 /* Field names teal acts on.  F_OTHER is everything else. */
 enum field_id {

@@ -272,12 +272,6 @@ kept(const struct probe_line *l)
 
 static const struct stream_events events;
 
-static struct text
-text_of(const char *s)
-{
-	return (struct text){s, strlen(s)};
-}
-
 static void
 send_request(struct probe *p)
 {
