@@ -223,8 +223,12 @@ static size_t
 tail_room(const struct buf *b)
 {
 	const struct segment *s = b->tail;
+	size_t limit;
 
-	return s != NULL && s->own ? s->chunk->size - s->chunk->used : 0;
+	if (s == NULL || !s->own)
+		return 0;
+	limit = b->large && s->chunk->size > BUF_RECORD ? BUF_RECORD : s->chunk->size;
+	return s->chunk->used < limit ? limit - s->chunk->used : 0;
 }
 
 static void

@@ -18,6 +18,7 @@ struct chunk_pool;
 
 #define CHUNK_SMALL ((size_t)4096 - 64)
 #define CHUNK_LARGE ((size_t)16384 + 512) /* one TLS record and the head of the next */
+#define BUF_RECORD  ((size_t)16384)       /* of TLS */
 #define BUF_REF_MIN ((size_t)2048) /* shorter slices are copied: they must not pin a large chunk */
 #define CHUNKS_BUSY ((size_t)1 << 23) /* so many bytes of chunks in use: time to be sparing */
 
@@ -58,8 +59,8 @@ struct buf {
 	struct chunk_pool *pool;
 	struct segment *head, *tail;
 	size_t bytes;
-	bool
-	    large; /* small pieces are gathered in large chunks from the first on, unless the pool is busy */
+	bool large; /* small pieces are gathered BUF_RECORD at a time from the first on, unless
+		       the pool is busy */
 };
 
 void buf_init(struct buf *, struct chunk_pool *);

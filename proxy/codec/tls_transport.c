@@ -48,6 +48,7 @@ struct tls_transport {
 	bool failed;                /* a fatal error: the library must not be asked again */
 	bool cut;                   /* the socket ended; close_notify or not */
 	bool more;                  /* the last read gave something */
+	bool more_follows;          /* another record is written after the one at hand */
 	bool want_read, want_write; /* the conn's interest */
 	bool shutting;              /* FIN follows when the overflow is out */
 	unsigned useless;
@@ -130,7 +131,7 @@ overflow_flush(struct tls_transport *s)
 {
 	while (s->overflow != NULL) {
 		struct iovec iov = {s->overflow + s->overflow_at, s->overflow_end - s->overflow_at};
-		ssize_t put = wire_write(&s->wire, &iov, 1);
+		ssize_t put = wire_write(&s->wire, &iov, 1, false);
 
 		if (put <= 0) {
 			s->failed = s->failed || put == IO_ERROR;
@@ -158,7 +159,7 @@ bio_write(BIO *bio, const char *from, int n)
 	if (n <= 0 || flooded(s))
 		return -1;
 	if (s->overflow == NULL)
-		put = wire_write(&s->wire, &iov, 1);
+		put = wire_write(&s->wire, &iov, 1, s->more_follows);
 	if (put == IO_AGAIN)
 		put = 0;
 	if (put < 0 || (put < n && !overflow_add(s, from + put, (size_t)(n - put))))
@@ -432,7 +433,7 @@ write_bytes(struct transport *t, const struct iovec *iov, int n_iov)
 	struct tls_transport *s = self(t);
 	struct cursor at = {iov, n_iov, 0};
 	const unsigned char *bytes = NULL;
-	size_t taken = 0, n;
+	size_t taken = 0, left = 0, n;
 
 	if (s->failed || !s->established)
 		return s->failed ? IO_ERROR : IO_AGAIN;
@@ -443,10 +444,15 @@ write_bytes(struct transport *t, const struct iovec *iov, int n_iov)
 		s->unsent = 0;
 		advance(&at, taken);
 	}
+	for (int i = 0; i < n_iov; i++)
+		left += iov[i].iov_len;
 	while ((n = gather(&at, RECORD_MAX, &bytes)) > 0) {
 		clean_errors();
+		/* the kernel makes packets of several records, not one or two of each */
+		s->more_follows = taken + n < left;
 		int put = SSL_write(s->ssl, bytes, (int)n);
 
+		s->more_follows = false;
 		if (put <= 0 || flooded(s)) {
 			(void)failed_for_good(s);
 			break;

@@ -273,8 +273,9 @@ wire_read(struct wire *w, void *to, size_t n)
 }
 
 ssize_t
-wire_write(struct wire *w, const struct iovec *iov, int n)
+wire_write(struct wire *w, const struct iovec *iov, int n, bool more)
 {
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0);
 	struct msghdr message = {
 	    .msg_iov = (struct iovec *)(uintptr_t)iov,
 	    .msg_iovlen = (size_t)n,
@@ -284,8 +285,8 @@ wire_write(struct wire *w, const struct iovec *iov, int n)
 	if (w->failed)
 		return IO_ERROR;
 	do /* one piece is the usual case, and cheaper without a vector to check and copy */
-		put = n == 1 ? send(w->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-			     : sendmsg(w->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		put = n == 1 ? send(w->fd, iov->iov_base, iov->iov_len, flags)
+			     : sendmsg(w->fd, &message, flags);
 	while (put < 0 && errno == EINTR);
 	if (put >= 0)
 		return put;
@@ -334,7 +335,7 @@ clear_read(struct transport *t, void *to, size_t n)
 static ssize_t
 clear_writev(struct transport *t, const struct iovec *iov, int n)
 {
-	return wire_write(wire_of(t), iov, n);
+	return wire_write(wire_of(t), iov, n, false);
 }
 
 static void

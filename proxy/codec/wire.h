@@ -55,7 +55,8 @@ void wire_start(struct wire *);
 void wire_want(struct wire *, bool read, bool write);
 /* recv() and send() with errno as words: > 0, IO_EOF, IO_AGAIN, IO_ERROR.  Never SIGPIPE. */
 ssize_t wire_read(struct wire *, void *, size_t);
-ssize_t wire_write(struct wire *, const struct iovec *, int n);
+/* more: other bytes follow at once, packets may wait for them. */
+ssize_t wire_write(struct wire *, const struct iovec *, int n, bool more);
 void wire_shutdown(struct wire *);
 /* Forgets the events and closes the socket; with transport.abort by RST. */
 void wire_fini(struct wire *);
