@@ -13,6 +13,8 @@ import threading
 from dataclasses import dataclass, field
 
 BEGIN = ("Main benchmark duration is started", "begin")
+OPEN_STAGGER_MS = 9
+OPEN_TAIL = 0.5  # seconds an open loop goes on after the measured time
 END = ("Main benchmark duration is over", "end")
 _libc = ctypes.CDLL(None)
 
@@ -74,14 +76,14 @@ def connected_late(text):
     return bool(found) and found[2] != "0us"
 
 
-def parse_h2load_log(lines, since_us=0):
-    """Times to the whole answer, of requests begun after since_us, from h2load's --log-file."""
+def parse_h2load_log(lines, since_us=0, until_us=None):
+    """(percentiles, how many) of the times to the whole answer, of requests begun in that time, from h2load's --log-file."""
     times = []
     for line in lines:
         begun, status, took = line.split("\t")[:3]
-        if int(begun) >= since_us and status != "-1":
+        if since_us <= int(begun) and (until_us is None or int(begun) < until_us) and status != "-1":
             times.append(int(took))
-    return percentiles(times)
+    return percentiles(times), len(times)
 
 
 def parse_json(text, program):
@@ -116,11 +118,14 @@ class Runner:
         return subprocess.Popen(["taskset", "-c", ",".join(map(str, self.cores))] + argv, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True, env=self.environment, preexec_fn=die_with_us, **more)
 
-    def _run(self, argv, limit, meter=None):
-        """What it printed; the meter is told when the measured time begins and ends."""
+    def _run(self, argv, limit, meter=None, after=None):
+        """What it printed; the meter is told when the measured time begins and ends: when it says so, or after so many seconds."""
         process = self.start(argv)
         watchdog = threading.Timer(limit, process.kill)
         watchdog.start()
+        marks = [threading.Timer(s, mark) for s, mark in zip(after, (meter.begin, meter.end))] if after else []
+        for mark in marks:
+            mark.start()
         lines = []
         for line in process.stdout:
             lines.append(line)
@@ -129,7 +134,8 @@ class Runner:
             elif meter and line.startswith(END):
                 meter.end()
         process.wait()
-        watchdog.cancel()
+        for timer in [watchdog, *marks]:
+            timer.cancel()
         return "".join(lines), process.returncode
 
     def run(self, case, port, seconds, warm, meter, rps=0):
@@ -143,20 +149,43 @@ class Runner:
     def _h2load(self, case, port, seconds, warm, meter, rps):
         """Handshakes belong to the warm-up; where it was too short for them the run is made again with a longer one."""
         warm += case.clients * 0.001
+        if rps:
+            return self._open_loop(case, port, seconds, warm, meter, rps)
         for longer in (1, 3):
-            result, connected = self._h2load_once(case, port, seconds, warm * longer, meter, rps)
+            result, connected = self._h2load_once(case, port, seconds, warm * longer, meter)
             if not connected:
                 return result
         return result.blame("connections were still made in the measured time")
 
-    def _h2load_once(self, case, port, seconds, warm, meter, rps):
+    def _open_loop(self, case, port, seconds, warm, meter, rps):
+        """h2load's clients send what is due every 10 ms.  Begun together they would send together, bursts of hundreds, or not, by
+        how fast the proxy's handshakes are: so each is begun 9 ms after the one before."""
+        warm += case.clients * OPEN_STAGGER_MS / 1000
+        total = round(rps * (warm + seconds + OPEN_TAIL))
+        argv, log = self._h2load_argv(case)
+        argv += ["-n", str(total), "-r", "1", f"--rate-period={OPEN_STAGGER_MS}ms", f"--rps={rps / case.clients:.3f}"]
+        text, code = self._run(argv + self._urls(case, port), seconds + warm + 30, meter, (warm, warm + seconds))
+        r = parse_h2load(text, seconds)
+        if code:
+            r.blame(f"h2load ended with {code}: {last_line(text)}")
+        if meter.last is None:
+            r.blame("it ended before its time")
+        if not r.why:
+            with open(log) as f:
+                r.latency, r.requests = parse_h2load_log(f, meter.first_us, meter.last_us)
+        return r
+
+    def _h2load_argv(self, case):
         log = os.path.join(self.folder, "requests.log")
         if os.path.exists(log):
             os.unlink(log)
-        argv = ["h2load", "-D", str(seconds), f"--warm-up-time={round(1000 * warm)}ms", "-c", str(case.clients), "-m", str(case.streams),
-                "--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519", f"--log-file={log}"]
-        argv += [f"--rps={rps / case.clients:.3f}"] if rps else []
-        argv += ["--h1"] if case.http == "h1" else []
+        argv = ["h2load", "-c", str(case.clients), "-m", str(case.streams), "--tls13-ciphers=TLS_AES_128_GCM_SHA256",
+                "--groups=X25519", f"--log-file={log}"]
+        return argv + (["--h1"] if case.http == "h1" else []), log
+
+    def _h2load_once(self, case, port, seconds, warm, meter):
+        argv, log = self._h2load_argv(case)
+        argv += ["-D", str(seconds), f"--warm-up-time={round(1000 * warm)}ms"]
         if case.upload:
             argv += ["-d", self._body(case)]
         if case.back == "grpc":
@@ -168,7 +197,7 @@ class Runner:
             r.blame(f"h2load ended with {code}: {last_line(text)}")
         if not r.why:
             with open(log) as f:
-                r.latency = parse_h2load_log(f)
+                r.latency, _ = parse_h2load_log(f)
             # what was on its way when the time began has bytes from before it
             on_the_way = case.clients * case.streams * case.answer
             if r.bytes + on_the_way < r.requests * case.answer:

@@ -73,6 +73,7 @@ class Meter:
         self.pids, self.core = pids, core
         self.idle_share = 0.0  # of a core, what the proxy takes when nobody asks
         self.first = self.last = None
+        self.first_us = self.last_us = 0  # the same moments by the wall clock
 
     def _now(self):
         cpu = cpu_ns(self.pids)
@@ -89,10 +90,10 @@ class Meter:
         self.idle_share = min(shares)
 
     def begin(self):
-        self.first = self._now()
+        self.first, self.first_us = self._now(), time.time_ns() // 1000
 
     def end(self):
-        self.last = self._now()
+        self.last, self.last_us = self._now(), time.time_ns() // 1000
 
     @property
     def lost(self):

@@ -17,7 +17,8 @@
 #include "proxy/codec/tls.h"
 #include "proxy/exchange/back.h"
 
-#define POOLED_MAGIC 0x900ced01u
+#define POOLED_MAGIC   0x900ced01u
+#define EXCESS_IDLE_MS 500 /* how long one above idle_connections may lie idle */
 
 struct pooled {
 	struct back_conn bc; /* first */
@@ -113,16 +114,44 @@ idle_longer(struct pooled *p)
 	timeout_set(&turn->wheel, &p->bc.timer, turn->now_ms, left);
 }
 
+/*
+ * Down to idle_connections: those that lay idle longest first, and none before EXCESS_IDLE_MS.  After a burst more than that many are
+ * idle between two waves, and what is closed at once has to be opened again with the next: dearer than the requests.
+ */
+static void
+shed_excess(struct back_group *g)
+{
+	struct turn *turn = g->engine->turn;
+
+	while (g->n_idle > g->pool->idle_connections) {
+		struct pooled *coldest = TAILQ_LAST(&g->open, pooled_list);
+		int64_t left;
+
+		if (coldest == NULL || !coldest->idle)
+			return; /* its idle_timeout will do */
+		left = coldest->idle_since_ms + EXCESS_IDLE_MS - turn->now_ms;
+		if (left > 0) {
+			timeout_set(&turn->wheel, &coldest->bc.timer, turn->now_ms, left);
+			return;
+		}
+		back_retire(&coldest->bc);
+	}
+}
+
 static void
 on_timer(struct timeout *t)
 {
 	struct back_conn *bc = CONTAINER_OF(t, struct back_conn, timer);
 	struct pooled *p = pooled_of(bc);
 
-	if (!p->connected)
+	if (!p->connected) {
 		conn_lost(&bc->conn, OUTCOME_CONNECT_TIMEOUT);
-	else if (p->idle)
+	} else if (p->idle) {
+		struct back_group *g = p->group; /* p may go */
+
 		idle_longer(p);
+		shed_excess(g);
+	}
 }
 
 static void
@@ -198,8 +227,7 @@ on_available(struct back_conn *bc)
 	if (bc->retired || !conn_usable(&bc->conn))
 		return;
 	if (bc->n_streams == 0 && p->connected) {
-		/* At most idle_connections are kept; with 0 none is. */
-		if (g->n_idle >= g->pool->idle_connections && !p->idle) {
+		if (g->pool->idle_connections == 0) {
 			back_retire(bc);
 			return;
 		}
@@ -213,6 +241,7 @@ on_available(struct back_conn *bc)
 		TAILQ_INSERT_HEAD(&g->open, p, link);
 		p->listed = true;
 	}
+	shed_excess(g);
 }
 
 static void
