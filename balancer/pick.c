@@ -146,6 +146,8 @@ quick_least(const struct pool *p, const struct pick_request *rq)
 	for (unsigned i = 0; i < PROBES / 2; i++, random = hash_mix(random)) {
 		uint32_t a = p->order[draw(random >> 32, p->n_order)];
 		uint32_t b = p->order[draw(random & UINT32_MAX, p->n_order)];
+		/* of many backends neither is in the near caches */
+		__builtin_prefetch(p->members[b].backend);
 		const struct member *m = probe(p, rq, a, random);
 
 		/* the same twice: compare it to any other, or in a pool of two the load would

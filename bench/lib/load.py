@@ -159,8 +159,11 @@ class Runner:
 
     def _open_loop(self, case, port, seconds, warm, meter, rps):
         """h2load's clients send what is due every 10 ms.  Begun together they would send together, bursts of hundreds, or not, by
-        how fast the proxy's handshakes are: so each is begun 9 ms after the one before."""
+        how fast the proxy's handshakes are: so each is begun 9 ms after the one before.  A closed loop comes first: what is to be
+        measured is not how a proxy that has just started opens its connections to the origin."""
         warm += case.clients * OPEN_STAGGER_MS / 1000
+        argv, _ = self._h2load_argv(case)
+        self._run(argv + ["-n", str(10 * case.clients * case.streams)] + self._urls(case, port), 30)
         total = round(rps * (warm + seconds + OPEN_TAIL))
         argv, log = self._h2load_argv(case)
         argv += ["-n", str(total), "-r", "1", f"--rate-period={OPEN_STAGGER_MS}ms", f"--rps={rps / case.clients:.3f}"]

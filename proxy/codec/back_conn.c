@@ -6,6 +6,7 @@
  * Owner: the worker's pools (exchange/back.c).  Thread: that worker's.
  */
 #include "proxy/base/obj.h"
+#include "proxy/base/warm.h"
 #include "proxy/codec/back_conn.h"
 #include "proxy/codec/tls.h"
 
@@ -54,6 +55,13 @@ back_slots(const struct back_conn *b)
 	if (b->retired || !conn_usable(&b->conn))
 		return 0;
 	return b->protocol == BACK_H1 ? back_h1_slots(b) : back_h2_slots(b);
+}
+
+void
+back_warm(const struct back_conn *b)
+{
+	warm(b->conn.codec_state, WARM_CODEC);
+	warm(b->conn.transport, sizeof(struct transport) + 2 * WARM_LINE);
 }
 
 struct stream *

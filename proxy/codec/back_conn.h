@@ -52,6 +52,8 @@ void back_begin(struct back_conn *);
 unsigned back_slots(const struct back_conn *);
 /* Opens a stream; back_slots() > 0 is required.  events/user may be set by the caller right after. */
 struct stream *back_open(struct back_conn *);
+/* It will be opened: what that touches is fetched. */
+void back_warm(const struct back_conn *);
 /* Close when the streams under way have ended; at once when there are none. */
 void back_retire(struct back_conn *);
 

@@ -417,6 +417,7 @@ send_head(struct stream *s, const struct head *head, bool end)
 
 	ENSURE(h->open && !b->begun);
 	b->begun = true;
+	h->conn->reader = s->user;
 	if (!request_valid(head, end)) {
 		b->failed = OUTCOME_INTERNAL;
 		conn_output(h->conn);

@@ -20,10 +20,12 @@
 #include <string.h>
 
 #include "proxy/base/obj.h"
+#include "proxy/base/warm.h"
 #include "proxy/codec/conn.h"
 
-#define READ_ROOM ((size_t)4096) /* less room than this is not worth a read */
-#define WRITE_IOV 16
+#define READ_ROOM   ((size_t)4096) /* less room than this is not worth a read */
+#define WRITE_IOV   16
+#define WARM_READER ((size_t)640) /* an exchange */
 
 static void run(struct task *);
 static void flush(struct task *);
@@ -307,6 +309,9 @@ read_some(struct conn *c)
 			io_error(c); /* the codec neither used nor refused in_max bytes */
 			return;
 		}
+		warm(c->codec_state, WARM_CODEC);
+		if (c->reader != NULL)
+			warm(c->reader, WARM_READER);
 		ssize_t n = c->transport->ops->read(c->transport, c->in->data + c->in_end, asked);
 
 		if (n == IO_ERROR) {

@@ -25,6 +25,7 @@
 #define CONN_IN_MAX      ((size_t)131072) /* in_max unless the codec sets another */
 #define CONN_OUT_HIGH    ((size_t)65536)  /* produce() stops filling, reading pauses */
 #define CONN_OUT_LOW     ((size_t)16384)  /* reading goes on */
+#define WARM_CODEC       ((size_t)384)    /* the part of codec_state that each message touches */
 #define CONN_LINGER_MS   1000
 #define CONN_LINGER_BYTES                                                                          \
 	((size_t)16 << 20) /* what an uploader may have on its way before it reads */
@@ -69,6 +70,8 @@ struct conn {
 	struct transport *transport;   /* NULL once closed */
 	const struct codec_ops *codec; /* NULL: not chosen yet (before ALPN or the preface) */
 	void *codec_state;
+	const void
+	    *reader; /* whom the next input will concern, or NULL: only to be fetched ahead */
 	struct buf out;
 	struct chunk *in;     /* NULL when nothing unread: idle connections hold no chunk */
 	size_t in_at, in_end; /* unread part of in->data */

@@ -13,6 +13,7 @@
 #include "balancer/pick.h"
 #include "proxy/base/log.h"
 #include "proxy/base/obj.h"
+#include "proxy/base/warm.h"
 #include "proxy/codec/back_conn.h"
 #include "proxy/codec/tls.h"
 #include "proxy/exchange/back.h"
@@ -369,7 +370,9 @@ back_stream(struct engine *e, const struct member *m, unsigned *tried, struct st
 	if (t->n == 0)
 		return BACK_UNRESOLVED;
 	g = group_of(e, m);
+	warm(TAILQ_FIRST(&g->open), sizeof(*p));
 	while ((p = TAILQ_FIRST(&g->open)) != NULL) {
+		back_warm(&p->bc);
 		if (p->generation < t->generation)
 			back_retire(&p->bc); /* the backend has moved */
 		else if (conn_usable(&p->bc.conn) && !p->bc.retired && back_slots(&p->bc) > 0)

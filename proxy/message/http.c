@@ -300,28 +300,34 @@ token_valid(const char *p, size_t n)
 
 /* Not 0 when any of these eight bytes is below 0x20, or 0x7f.  ("Bit twiddling hacks", hasless and haszero) */
 static uint64_t
-ctl_in(const char *p)
+ctl_in(uint64_t w)
 {
 	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-	uint64_t w, del;
+	uint64_t del = w ^ 0x7f * ones;
 
-	memcpy(&w, p, sizeof(w));
-	del = w ^ 0x7f * ones;
 	return (((w - 0x20 * ones) & ~w) | ((del - ones) & ~del)) & tops;
 }
 
-/* The usual value by eight bytes at once, the last eight overlapping those before them. */
+/* true: none.  Eight bytes at once; the last load overlaps what came before it, so bytes may be looked at twice. */
 static bool
 no_ctl(const char *p, size_t n)
 {
-	uint64_t found;
+	uint64_t w = 0, found = 0;
+	uint32_t half[2];
 
-	if (n < sizeof(found))
-		return false;
-	found = ctl_in(p + n - sizeof(found));
-	for (size_t i = 0; i + sizeof(found) <= n; i += sizeof(found))
-		found |= ctl_in(p + i);
-	return found == 0;
+	if (n < sizeof(half[0]))
+		return false; /* so few are looked at one by one */
+	if (n < sizeof(w)) {
+		memcpy(&half[0], p, sizeof(half[0]));
+		memcpy(&half[1], p + n - sizeof(half[1]), sizeof(half[1]));
+		return ctl_in((uint64_t)half[0] << 32 | half[1]) == 0;
+	}
+	for (size_t i = 0; i + sizeof(w) <= n; i += sizeof(w)) {
+		memcpy(&w, p + i, sizeof(w));
+		found |= ctl_in(w);
+	}
+	memcpy(&w, p + n - sizeof(w), sizeof(w));
+	return (found | ctl_in(w)) == 0;
 }
 
 bool
@@ -333,7 +339,7 @@ field_value_valid(const char *p, size_t n)
 		return false;
 	if (no_ctl(p, n))
 		return true;
-	/* a short one, or one that holds an HTAB or worse */
+	/* a very short one, or one that holds an HTAB or worse */
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)p[i];
 

@@ -51,8 +51,8 @@ def test_connections_made_late_are_seen():
 
 def test_percentiles_of_a_log():
     lines = [f"{1000 + i}\t200\t{i}" for i in range(1000)] + ["5\t200\t999999"] + ["1100\t-1\t999999"] * 50
-    assert load.parse_h2load_log(lines, since_us=1000) == {"p50_us": 500, "p99_us": 990, "p999_us": 999}
-    assert load.parse_h2load_log([]) == {}
+    assert load.parse_h2load_log(lines, since_us=1000) == ({"p50_us": 500, "p99_us": 990, "p999_us": 999}, 1000)
+    assert load.parse_h2load_log([]) == ({}, 0)
 
 
 def test_wrk_and_client_are_read():
