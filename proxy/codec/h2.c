@@ -309,6 +309,7 @@ h2_option_new(unsigned reset_burst, unsigned reset_rate)
 
 	ENSURE(nghttp2_option_new(&o) == 0);
 	nghttp2_option_set_no_auto_window_update(o, 1);
+	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_max_outbound_ack(o, OUTBOUND_ACKS);
 	nghttp2_option_set_max_settings(o, SETTINGS_ENTRIES);
 	nghttp2_option_set_max_continuations(o, CONTINUATIONS_OFF);

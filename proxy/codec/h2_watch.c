@@ -55,6 +55,49 @@ in_gap(const struct h2_watch *w, uint32_t id)
 	return false;
 }
 
+/* --- streams the peer has ended: nghttp2 is told to forget them (it would keep a hundred, 27 KiB) --- */
+
+static void
+move_ended(struct h2_watch *w, uint32_t by)
+{
+	if (by >= H2_ENDED) {
+		w->ended[0] = w->ended[1] = 0;
+	} else if (by >= 64) {
+		w->ended[1] = w->ended[0] << (by - 64);
+		w->ended[0] = 0;
+	} else if (by > 0) {
+		w->ended[1] = w->ended[1] << by | w->ended[0] >> (64 - by);
+		w->ended[0] <<= by;
+	}
+}
+
+/* Its place in `ended`; H2_ENDED: it has none. */
+static uint32_t
+place(const struct h2_watch *w, uint32_t id)
+{
+	uint32_t at = (w->last_id - id) / 2;
+
+	return w->server && id % 2 == 1 && id <= w->last_id && at < H2_ENDED ? at : H2_ENDED;
+}
+
+static void
+note_end(struct h2_watch *w, uint32_t id)
+{
+	uint32_t at = place(w, id);
+
+	if (at < H2_ENDED)
+		w->ended[at / 64] |= UINT64_C(1) << at % 64;
+}
+
+/* RFC 9113 5.1, closed and half-closed (remote): STREAM_CLOSED.  What is longer ago is ignored, as the RFC allows. */
+static bool
+has_ended(const struct h2_watch *w, uint32_t id)
+{
+	uint32_t at = place(w, id);
+
+	return at < H2_ENDED && (w->ended[at / 64] >> at % 64 & 1) != 0;
+}
+
 /*
  * RFC 9113 5.1.1: a new stream's id must be higher than every one before it.  A lower one that was skipped was
  * closed by that; nghttp2 cannot tell it from one it has forgotten and ignores both.  Only the skipped ones are an
@@ -72,6 +115,7 @@ id_allowed(struct h2_watch *w, uint32_t id, uint32_t *error)
 			*error = NGHTTP2_PROTOCOL_ERROR;
 		return !in_gap(w, id);
 	}
+	move_ended(w, (id - w->last_id) / 2);
 	w->last_id = id;
 	if (id == next)
 		return true;
@@ -149,15 +193,26 @@ static bool
 frame_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 {
 	bool ack = (w->flags & NGHTTP2_FLAG_ACK) != 0;
+	bool message = w->type == NGHTTP2_DATA || w->type == NGHTTP2_HEADERS;
 
+	if (message && has_ended(w, id)) {
+		*error = NGHTTP2_STREAM_CLOSED;
+		return false;
+	}
 	switch (w->type) {
 	case NGHTTP2_DATA:
+		if ((w->flags & NGHTTP2_FLAG_END_STREAM) != 0)
+			note_end(w, id);
 		return data_begins(w, length);
 	case NGHTTP2_PUSH_PROMISE: /* neither peer of ours may push (RFC 9113 8.4) */
 		*error = NGHTTP2_PROTOCOL_ERROR;
 		return false;
 	case NGHTTP2_HEADERS:
-		return block_begins(w, length, id, error);
+		if (!block_begins(w, length, id, error))
+			return false;
+		if ((w->flags & NGHTTP2_FLAG_END_STREAM) != 0)
+			note_end(w, id);
+		return true;
 	case NGHTTP2_CONTINUATION:
 		return block_goes_on(w, length);
 	case NGHTTP2_SETTINGS:
@@ -173,6 +228,7 @@ frame_begins(struct h2_watch *w, size_t length, uint32_t id, uint32_t *error)
 	case NGHTTP2_WINDOW_UPDATE:
 		return with_purpose(w);
 	case NGHTTP2_RST_STREAM:
+		note_end(w, id);
 		return answers(w, &w->resets_due);
 	default: /* PRIORITY, GOAWAY, PRIORITY_UPDATE, ALTSVC, ORIGIN, unknown types */
 		return w->glitch(w->user, GLITCH_FRAME);

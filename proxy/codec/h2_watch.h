@@ -19,6 +19,7 @@
 #define H2_RATIO              8U                  /* bytes received per byte of payload ... */
 #define H2_RATIO_FREE         ((uint64_t)1 << 20) /* ... beyond this many */
 #define H2_GAPS               8U
+#define H2_ENDED              128U
 #define H2_PURPOSE_MAX        4096U /* unused allowance of WINDOW_UPDATE and PING */
 
 /* What a frame costs of the budget (limits.glitches, 1000 by default). */
@@ -44,6 +45,7 @@ struct h2_watch {
 	size_t block_bytes;
 	uint32_t block_seq; /* how many blocks have begun */
 	uint32_t last_id;   /* the highest stream the peer opened */
+	uint64_t ended[H2_ENDED / 64]; /* of it and those before it, a bit each: the peer has ended its side */
 	struct {
 		uint32_t from, to;
 	} gaps[H2_GAPS]; /* ids it skipped: closed by that (RFC 9113 5.1.1) */

@@ -1373,6 +1373,60 @@ test_continuation(void **state)
 	finish();
 }
 
+/* A stream the client has ended, answered and forgotten by nghttp2; `more` others have come and gone since. */
+static void
+ended_stream(bool by_reset, int more)
+{
+	const nghttp2_nv get[] = {PEER_GET};
+
+	start_raw();
+	for (int32_t id = 1; id <= 1 + 2 * more; id += 2) {
+		raw_headers(&rig->raw,
+		    by_reset ? NGHTTP2_FLAG_END_HEADERS
+			     : NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM,
+		    id, get, COUNT(get));
+		raw_send(&rig->raw, rig->turn, rig->mt);
+		if (by_reset)
+			raw_frame(&rig->raw, NGHTTP2_RST_STREAM, 0, id, "\0\0\0\10", 4);
+		else
+			ear_answer(&rig->ears[rig->n_ears - 1], 200, "yes", true);
+		raw_send(&rig->raw, rig->turn, rig->mt);
+	}
+	assert_int_equal(rig->ears[0].closed, 1);
+}
+
+/* RFC 9113 5.1, closed: nothing but PRIORITY, WINDOW_UPDATE and RST_STREAM may follow for a while. */
+static void
+test_frames_after_the_end(void **state)
+{
+	const nghttp2_nv get[] = {PEER_GET};
+
+	(void)state;
+	for (int by_reset = 0; by_reset <= 1; by_reset++) {
+		for (int more = 0; more <= 70; more += 35) {
+			ended_stream(by_reset == 1, more);
+			raw_frame(&rig->raw, NGHTTP2_DATA, 0, 1, "late", 4);
+			ends_with(NGHTTP2_STREAM_CLOSED);
+			ended_stream(by_reset == 1, more);
+			raw_headers(&rig->raw,
+			    NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, get, COUNT(get));
+			ends_with(NGHTTP2_STREAM_CLOSED);
+		}
+		ended_stream(by_reset == 1, H2_ENDED); /* longer ago: forgotten */
+		raw_frame(&rig->raw, NGHTTP2_DATA, 0, 1, "late", 4);
+		raw_send(&rig->raw, rig->turn, rig->mt);
+		assert_int_equal(raw_seen(rig->mt).goaways, 0);
+		finish();
+		ended_stream(by_reset == 1, 1);
+		raw_frame(&rig->raw, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\0\1", 4);
+		raw_frame(&rig->raw, NGHTTP2_RST_STREAM, 0, 1, "\0\0\0\10", 4);
+		raw_frame(&rig->raw, NGHTTP2_PRIORITY, 0, 1, "\0\0\0\0\20", 5);
+		raw_send(&rig->raw, rig->turn, rig->mt);
+		assert_int_equal(raw_seen(rig->mt).goaways, 0);
+		finish();
+	}
+}
+
 /* Attack 17, RFC 9113 5.1.1. */
 static void
 test_stream_ids(void **state)
@@ -1746,6 +1800,7 @@ main(void)
 	    cmocka_unit_test(test_honest_control_frames),
 	    cmocka_unit_test(test_continuation_floods),
 	    cmocka_unit_test(test_continuation),
+	    cmocka_unit_test(test_frames_after_the_end),
 	    cmocka_unit_test(test_stream_ids),
 	    cmocka_unit_test(test_too_many_streams),
 	    cmocka_unit_test(test_bad_connections),
