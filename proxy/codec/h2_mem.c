@@ -71,11 +71,14 @@ size_at(uint32_t i)
 static uint32_t
 index_of(size_t n)
 {
-	uint32_t i = 0;
+	uint32_t i;
 
-	while (i < N_SIZES && size_at(i) < n)
-		i++;
-	return i;
+	if (n > sizes[N_SIZES - 1])
+		return N_SIZES;
+	if (n <= SMALLEST)
+		return 0;
+	i = 26U - (uint32_t)__builtin_clz((uint32_t)n - 1); /* powers of two from 2^6 on, ... */
+	return i == BESIDE && n > sizes[BESIDE] ? BESIDE + 1 : i; /* ... and 3072 */
 }
 
 /* --- room for frames ------------------------------------------------------------------ */

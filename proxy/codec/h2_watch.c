@@ -246,12 +246,17 @@ frame_ends(struct h2_watch *w)
 	w->need = FRAME_HEAD;
 }
 
-/* The next byte of a frame header. true: the header is complete. */
-static bool
-head_byte(struct h2_watch *w, unsigned char byte)
+/* The next bytes of a frame header; how many were taken.  It is complete when have == need. */
+static size_t
+head_bytes(struct h2_watch *w, const unsigned char *p, size_t n)
 {
-	w->head[w->have++] = byte;
-	if (w->have == FRAME_HEAD) {
+	size_t k = w->need - w->have;
+
+	if (k > n)
+		k = n;
+	memcpy(w->head + w->have, p, k);
+	w->have += (unsigned)k;
+	if (w->have == FRAME_HEAD && w->need == FRAME_HEAD) {
 		size_t length = be32(w->head) >> 8;
 
 		w->type = w->head[3];
@@ -259,7 +264,7 @@ head_byte(struct h2_watch *w, unsigned char byte)
 		if (w->type == NGHTTP2_DATA && (w->flags & NGHTTP2_FLAG_PADDED) != 0 && length > 0)
 			w->need = FRAME_HEAD + 1;
 	}
-	return w->have == w->need;
+	return k;
 }
 
 size_t
@@ -284,7 +289,8 @@ h2_watch(struct h2_watch *w, const unsigned char *p, size_t n, uint32_t *error)
 		}
 		if (w->have == 0)
 			begun = at;
-		if (!head_byte(w, p[at++]))
+		at += head_bytes(w, p + at, n - at);
+		if (w->have < w->need)
 			continue;
 
 		size_t length = be32(w->head) >> 8;
