@@ -248,7 +248,8 @@ static const struct option pool_options[] = {
     DURATION("queue_timeout", pool_config, queue_timeout_ms, "5s", MS, HOUR,
 	"How long a request may wait so."),
     NUMBER("idle_connections", pool_config, idle_connections, "1024", 0, 100000,
-	"Idle connections kept per backend and worker."),
+	"Idle connections kept per backend and worker; more of them are closed after half a "
+	"second."),
     DURATION("idle_timeout", pool_config, idle_timeout_ms, "55s", 100 * MS, DAY,
 	"An idle connection is closed after this; keep it below the backend's own."),
     DURATION("hold_down", pool_config, hold_down_ms, "1s", 0, HOUR,
