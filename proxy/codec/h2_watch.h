@@ -45,7 +45,8 @@ struct h2_watch {
 	size_t block_bytes;
 	uint32_t block_seq; /* how many blocks have begun */
 	uint32_t last_id;   /* the highest stream the peer opened */
-	uint64_t ended[H2_ENDED / 64]; /* of it and those before it, a bit each: the peer has ended its side */
+	uint64_t ended[H2_ENDED /
+		       64]; /* of it and those before it, a bit each: the peer has ended its side */
 	struct {
 		uint32_t from, to;
 	} gaps[H2_GAPS]; /* ids it skipped: closed by that (RFC 9113 5.1.1) */

@@ -1408,8 +1408,8 @@ test_frames_after_the_end(void **state)
 			raw_frame(&rig->raw, NGHTTP2_DATA, 0, 1, "late", 4);
 			ends_with(NGHTTP2_STREAM_CLOSED);
 			ended_stream(by_reset == 1, more);
-			raw_headers(&rig->raw,
-			    NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, get, COUNT(get));
+			raw_headers(&rig->raw, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM,
+			    1, get, COUNT(get));
 			ends_with(NGHTTP2_STREAM_CLOSED);
 		}
 		ended_stream(by_reset == 1, H2_ENDED); /* longer ago: forgotten */
