@@ -14,6 +14,7 @@
 #   make bench-rollback what a bad release costs users, beside HAProxy and nginx: 5.5 minutes (QUICK=1: 1.2)
 #   make bench-memory   memory per idle TLS connection
 #   make bench-probes   what probing 1,000 backends costs
+#   make profile    where the CPU of one case goes: system calls per request, functions (CASE=h2-32x10 SECONDS=5)
 #   make deps       install what building needs (test-deps: what testing needs, bench-deps: what benches need)
 #   make install    DESTDIR=, PREFIX=/usr
 #   make clean
@@ -63,7 +64,7 @@ TESTS      := $(TEST_SRC:%.c=$(O)/%)
 MICRO      := $(patsubst %.c,$(O)/%,$(wildcard bench/micro/*.c))
 ALL_SRC    := $(LIB_SRC) proxy/process/main.c $(CTL_SRC) $(TEST_SRC) $(TEST_LIB) $(SCENE_SRC) $(wildcard bench/*.c bench/micro/*.c bench/origin/*.c bench/client/*.c)
 
-.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench bench-rollback bench-memory bench-probes bench-micro simulate install clean
+.PHONY: all man help deps test-deps bench-deps run demo test unit e2e lint check-layers format bench bench-rollback bench-memory bench-probes bench-micro profile simulate install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -158,6 +159,9 @@ bench-probes: $(O)/teal
 	/usr/bin/python3 bench/probes.py $(O)/teal
 bench-micro: $(MICRO)
 	@for b in $^; do $$b || exit 1; done
+profile: bench-deps
+	@$(MAKE) --no-print-directory $(BENCH_PROGRAMS)
+	@TEAL_BUILD=$(abspath $(O)) CASE='$(CASE)' SECONDS='$(SECONDS)' /usr/bin/python3 bench/profile.py
 simulate: $(O)/tests/unit/test_simulation
 	TEAL_SIMULATE=full $<
 

@@ -1,11 +1,9 @@
 /*
  * What the pure part of a request costs: nanoseconds per call of pick, split, route, tally, rate
- * and the guard, one thread, warm caches.  make bench-micro.
+ * and the guard.  Sizes are backends, hosts or clients; split and tally are never given a pool, so
+ * theirs is any.  make bench-micro.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "balancer/guard.h"
 #include "balancer/hash.h"
@@ -14,38 +12,9 @@
 #include "balancer/route.h"
 #include "balancer/split.h"
 #include "balancer/tally.h"
+#include "bench/micro/micro.h"
 
-#define CALLS 1000000u
-#define NOW   INT64_C(1000000)
-
-static volatile uint64_t sink; /* so that no result is unused */
-
-static int64_t
-now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void
-print_row(const char *what, unsigned size, unsigned calls, int64_t ns)
-{
-	(void)printf("%-28s %8u %10.1f\n", what, size, (double)ns / calls);
-}
-
-static void *
-allocate(size_t n, size_t size)
-{
-	void *p = calloc(n, size);
-
-	if (p == NULL) {
-		perror("bench_balancer");
-		exit(1);
-	}
-	return p;
-}
+#define NOW INT64_C(1000000)
 
 static void
 bench_pick(const char *what, enum balance_by balance, unsigned n, unsigned n_up)
@@ -95,14 +64,14 @@ bench_split(void)
 
 	for (unsigned i = 0; i < CALLS; i++)
 		taken += split_next(&s) == GREEN;
-	print_row("split_next", 1, CALLS, now_ns() - begin);
+	print_row("split_next", ANY_SIZE, CALLS, now_ns() - begin);
 	begin = now_ns();
 	for (unsigned i = 0; i < CALLS; i++) {
 		uint64_t key[2] = {i, taken};
 
 		taken += split_bucket(&s, key, sizeof key);
 	}
-	print_row("split_bucket, 16 bytes", 1, CALLS, now_ns() - begin);
+	print_row("split_bucket, 16 bytes", ANY_SIZE, CALLS, now_ns() - begin);
 	sink = taken;
 }
 
@@ -160,13 +129,13 @@ bench_tally(void)
 		tally_add(t, 0, &s);
 		tally_end(t, 0);
 	}
-	print_row("tally begin, add, end", 1, CALLS, now_ns() - begin);
+	print_row("tally begin, add, end", ANY_SIZE, CALLS, now_ns() - begin);
 	begin = now_ns();
 	for (unsigned i = 0; i < CALLS / 1000; i++) {
 		tally_sum(t, NOW + CALLS / 20, 30000, &sum);
 		sink = sum.requests;
 	}
-	print_row("tally_sum, 30 s", 2, CALLS / 1000, now_ns() - begin);
+	print_row("tally_sum, 30 s, 2 workers", ANY_SIZE, CALLS / 1000, now_ns() - begin);
 	begin = now_ns();
 	for (unsigned i = 0; i < CALLS / 1000; i++) {
 		struct tally_look look;
@@ -174,7 +143,7 @@ bench_tally(void)
 		tally_look(t, NOW + CALLS / 20, 30000, 50000, &look);
 		sink = look.slow;
 	}
-	print_row("tally_look, 30 s", 2, CALLS / 1000, now_ns() - begin);
+	print_row("tally_look, 30 s, 2 workers", ANY_SIZE, CALLS / 1000, now_ns() - begin);
 	tally_free(t);
 }
 
@@ -186,30 +155,63 @@ static const struct limits_config limits = {.failure_rate_bp = 100,
     .relative = true,
     .confidence_bp = 9990};
 
+/* The rules alone, on counts: see bench_guard_pools() for the counting. */
 static void
-bench_verdict(void)
+bench_verdict(unsigned n)
 {
-	struct seen live = {.requests = 22500, .failures = 100, .backends = 4, .backends_up = 4};
+	struct seen live = {.requests = 22500, .failures = 100, .backends = n, .backends_up = n};
 	struct verdict v;
 	int64_t begin = now_ns();
 
 	for (unsigned i = 0; i < CALLS / 10; i++) {
 		struct seen candidate = {
-		    .requests = 7500, .failures = i % 60, .backends = 4, .backends_up = 4};
+		    .requests = 7500, .failures = i % 60, .backends = n, .backends_up = n};
 
 		verdict(&v, &limits, GREEN, &candidate, &live, 1);
 		sink = (uint64_t)v.word;
 	}
-	print_row("verdict", 1, CALLS / 10, now_ns() - begin);
+	print_row("verdict", n, CALLS / 10, now_ns() - begin);
 }
 
-/* A failure with no weight (nobody is guarded), then one with. */
+/* Backends are counted when a rule has failed.  So that asking once more finds the same, nothing
+ * comes of it: the live color is down, the guard frozen. */
+static void
+bench_guard_pools(struct service *service, unsigned n, int64_t now_ms)
+{
+	struct backend *backends = allocate(2 * (size_t)n, sizeof *backends);
+	struct member *members = allocate(2 * (size_t)n, sizeof *members);
+	unsigned calls = n > 1000 ? CALLS / 1000 : CALLS / 100;
+	struct verdict v;
+
+	for (unsigned i = 0; i < 2 * n; i++) {
+		backends[i].state = i < n ? BACKEND_DOWN : BACKEND_UP;
+		members[i] = (struct member){.backend = &backends[i], .weight = 1};
+	}
+	service->pools[BLUE] = (struct pool){.members = members, .n_members = n};
+	service->pools[GREEN] = (struct pool){.members = members + n, .n_members = n};
+	int64_t begin = now_ns();
+	for (unsigned i = 0; i < calls; i++)
+		sink = guard_saw(service, GREEN, true, now_ms, &v);
+	if (!v.frozen || v.word != VERDICT_FAIL)
+		exit(1);
+	print_row("guard_saw, fails but frozen", n, calls, now_ns() - begin);
+	begin = now_ns();
+	for (unsigned i = 0; i < calls; i++)
+		sink = guard_look(service, now_ms, &v);
+	print_row("guard_look, the tick", n, calls, now_ns() - begin);
+	free(backends);
+	free(members);
+}
+
+/* A failure of a candidate that has no weight, so nobody is guarded; that has, but no rule fails;
+ * and one does. */
 static void
 bench_guard(void)
 {
 	struct service_config config = {.rollout = {.limits = limits}};
 	struct service_state state = {.tally = {tally_new(2), tally_new(2)}};
 	struct service service = {.config = &config, .state = &state};
+	const int64_t end = NOW + CALLS / 34;
 	struct verdict v;
 
 	if (state.tally[BLUE] == NULL || state.tally[GREEN] == NULL)
@@ -217,7 +219,7 @@ bench_guard(void)
 	int64_t begin = now_ns();
 	for (unsigned i = 0; i < CALLS; i++)
 		sink = guard_saw(&service, GREEN, true, NOW, &v);
-	print_row("guard_saw, weight 0", 1, CALLS, now_ns() - begin);
+	print_row("guard_saw, weight 0", ANY_SIZE, CALLS, now_ns() - begin);
 	state.course = course_of(BLUE, 2500);
 	for (unsigned i = 0; i < CALLS; i++) {
 		const struct tally_sample s = {.now_ms = NOW + i / 34,
@@ -227,10 +229,18 @@ bench_guard(void)
 
 		tally_add(state.tally[i % 4 == 0], i % 2, &s);
 	}
+	config.rollout.limits.failure_rate_bp = 1000;
+	config.rollout.limits.relative = false;
 	begin = now_ns();
 	for (unsigned i = 0; i < CALLS / 100; i++)
-		sink = guard_saw(&service, i % 4 == 0 ? GREEN : BLUE, true, NOW + CALLS / 34, &v);
-	print_row("guard_saw, 1 in 4 candidate's", 2, CALLS / 100, now_ns() - begin);
+		sink = guard_saw(&service, GREEN, true, end, &v);
+	if (v.word == VERDICT_FAIL)
+		exit(1);
+	print_row("guard_saw, no rule fails", ANY_SIZE, CALLS / 100, now_ns() - begin);
+	config.rollout.limits = limits;
+	bench_guard_pools(&service, 2, end);
+	bench_guard_pools(&service, 100, end);
+	bench_guard_pools(&service, 10000, end);
 	tally_free(state.tally[BLUE]);
 	tally_free(state.tally[GREEN]);
 }
@@ -262,7 +272,7 @@ main(void)
 	static const unsigned sizes[] = {2, 100, 10000}, hosts[] = {1, 100, 10000},
 			      clients[] = {1, 1000, 1000000};
 
-	(void)printf("%-28s %8s %10s\n", "call", "size", "ns");
+	print_head("size");
 	for (unsigned i = 0; i < 3; i++) {
 		bench_pick("pick least", BALANCE_LEAST, sizes[i], sizes[i]);
 		bench_pick("pick round robin", BALANCE_ROUND_ROBIN, sizes[i], sizes[i]);
@@ -273,7 +283,8 @@ main(void)
 	for (unsigned i = 0; i < 3; i++)
 		bench_route(hosts[i]);
 	bench_tally();
-	bench_verdict();
+	for (unsigned i = 0; i < 3; i++)
+		bench_verdict(sizes[i]);
 	bench_guard();
 	for (unsigned i = 0; i < 3; i++)
 		bench_rate(clients[i]);
