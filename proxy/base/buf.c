@@ -223,12 +223,20 @@ static size_t
 tail_room(const struct buf *b)
 {
 	const struct segment *s = b->tail;
-	size_t limit;
 
-	if (s == NULL || !s->own)
-		return 0;
-	limit = b->large && s->chunk->size > BUF_RECORD ? BUF_RECORD : s->chunk->size;
-	return s->chunk->used < limit ? limit - s->chunk->used : 0;
+	return s != NULL && s->own ? s->chunk->size - s->chunk->used : 0;
+}
+
+/* What of it small pieces may fill: a `large` buf begins a new chunk where a TLS record ends. */
+static size_t
+append_room(const struct buf *b)
+{
+	size_t room = tail_room(b), rest;
+
+	if (room == 0 || !b->large)
+		return room;
+	rest = b->tail->chunk->size > BUF_RECORD ? b->tail->chunk->size - BUF_RECORD : 0;
+	return room > rest ? room - rest : 0;
 }
 
 static void
@@ -254,7 +262,7 @@ buf_append(struct buf *b, const void *data, size_t n)
 	const unsigned char *p = data;
 
 	while (n > 0) {
-		size_t room = tail_room(b);
+		size_t room = append_room(b);
 
 		if (room == 0) {
 			/* the first piece small, a queue that grows in large ones */
@@ -262,7 +270,7 @@ buf_append(struct buf *b, const void *data, size_t n)
 				     (b->large && b->pool->busy < CHUNKS_BUSY);
 
 			grow(b, large ? CHUNK_LARGE : CHUNK_SMALL);
-			room = tail_room(b);
+			room = append_room(b);
 		}
 		if (room > n)
 			room = n;
@@ -300,7 +308,7 @@ buf_append_slice(struct buf *b, struct slice s)
 void
 buf_append_first(struct buf *b, struct slice s)
 {
-	append_from(b, s, b->bytes == 0 ? 1 : BUF_REF_MIN);
+	append_from(b, s, b->bytes == 0 && b->pool->busy < CHUNKS_BUSY ? 1 : BUF_REF_MIN);
 }
 
 unsigned char *
@@ -368,7 +376,7 @@ buf_move(struct buf *to, struct buf *from, size_t n)
 
 		ENSURE(s != NULL); /* n <= from->bytes */
 
-		bool small = s->n < BUF_REF_MIN && s->n <= tail_room(to);
+		bool small = s->n < BUF_REF_MIN && s->n <= append_room(to);
 
 		if (s->n > n || small) {
 			size_t part = s->n < n ? s->n : n;

@@ -74,7 +74,8 @@ buf_bytes(const struct buf *b)
 void buf_append(struct buf *, const void *, size_t);
 /* By reference from BUF_REF_MIN on, else copies. */
 void buf_append_slice(struct buf *, struct slice);
-/* The same, but what comes into an empty buf is taken by reference whatever its size: a buf pins one chunk more at most. */
+/* The same, but what comes into an empty buf is taken by reference whatever its size, unless the pool is busy: a buf
+ * pins one chunk more at most. */
 void buf_append_first(struct buf *, struct slice);
 /* Room for n contiguous bytes at the end (n <= CHUNK_LARGE); what was written is then committed. */
 unsigned char *buf_reserve(struct buf *, size_t n);

@@ -7,6 +7,7 @@
 #define TEAL_WARM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define WARM_LINE ((size_t)64)
 
@@ -14,7 +15,7 @@ static inline void
 warm(const void *p, size_t n)
 {
 	for (size_t at = 0; at < n; at += WARM_LINE)
-		__builtin_prefetch((const char *)p + at);
+		__builtin_prefetch((const void *)((uintptr_t)p + at));
 }
 
 #endif

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "proxy/base/obj.h"
+#include "proxy/base/poison.h"
 #include "proxy/base/warm.h"
 #include "proxy/codec/conn.h"
 
@@ -200,6 +201,7 @@ drop_input(struct conn *c)
 		if (in->refs == 1)
 			in->used = 0; /* nobody sees it */
 		if (in->size - in->used >= READ_ROOM) {
+			poison(in->data + in->used, in->size - in->used);
 			c->turn->spare = in;
 			in = NULL;
 		}
@@ -263,6 +265,9 @@ make_room(struct conn *c)
 	if (c->in == NULL && c->turn->spare != NULL && !c->in_small) {
 		c->in = c->turn->spare;
 		c->turn->spare = NULL;
+		unpoison(c->in->data, c->in->size);
+		if (c->in->refs == 1)
+			c->in->used = 0; /* nobody sees it any more */
 		c->in_at = c->in_end = c->in->used;
 	} else if (c->in == NULL) {
 		c->in = chunk_new(c->turn->chunks, usual);

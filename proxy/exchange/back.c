@@ -116,26 +116,30 @@ idle_longer(struct pooled *p)
 }
 
 /*
- * Down to idle_connections: those that lay idle longest first, and none before EXCESS_IDLE_MS.  After a burst more than that many are
+ * Down to idle_connections: the coldest first, and none before EXCESS_IDLE_MS.  After a burst more than that many are
  * idle between two waves, and what is closed at once has to be opened again with the next: dearer than the requests.
  */
 static void
 shed_excess(struct back_group *g)
 {
 	struct turn *turn = g->engine->turn;
+	struct pooled *p, *hotter;
 
-	while (g->n_idle > g->pool->idle_connections) {
-		struct pooled *coldest = TAILQ_LAST(&g->open, pooled_list);
-		int64_t left;
+	for (p = TAILQ_LAST(&g->open, pooled_list);
+	     p != NULL && g->n_idle > g->pool->idle_connections; p = hotter) {
+		struct timeout *timer = &p->bc.timer;
+		int64_t due_ms = p->idle_since_ms + EXCESS_IDLE_MS;
 
-		if (coldest == NULL || !coldest->idle)
-			return; /* its idle_timeout will do */
-		left = coldest->idle_since_ms + EXCESS_IDLE_MS - turn->now_ms;
-		if (left > 0) {
-			timeout_set(&turn->wheel, &coldest->bc.timer, turn->now_ms, left);
+		hotter = TAILQ_PREV(p, pooled_list, link);
+		if (!p->idle || !conn_usable(&p->bc.conn))
+			continue; /* an h2 one is listed while it is busy, too */
+		if (due_ms > turn->now_ms) {
+			if (!timeout_armed(timer) || timer->deadline_ms > due_ms)
+				timeout_set(
+				    &turn->wheel, timer, turn->now_ms, due_ms - turn->now_ms);
 			return;
 		}
-		back_retire(&coldest->bc);
+		back_retire(&p->bc);
 	}
 }
 
@@ -459,6 +463,8 @@ back_stop(struct engine *e)
 			continue;
 		for (p = LIST_FIRST(&e->groups[i]->all); p != NULL; p = next) {
 			next = LIST_NEXT(p, alive);
+			unlist(p);
+			set_idle(p, false);
 			conn_close(&p->bc.conn, false);
 		}
 	}
