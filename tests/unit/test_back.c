@@ -280,6 +280,55 @@ test_idle_connections_are_bounded(void **state)
 	end();
 }
 
+/* Two idle ones where one is kept, and it is `ms` later. */
+static void
+two_idle(int fd[2], int64_t ms)
+{
+	struct call a, b;
+
+	call(&a);
+	fd[0] = accepted(0);
+	call(&b);
+	fd[1] = accepted(0);
+	answer(fd[0], &a);
+	answer(fd[1], &b);
+	assert_int_equal(connections(), 2);
+	loop.turn.now_ms += ms;
+}
+
+/* A stop and the tick that closes the excess may come in one turn. */
+static void
+test_stop_with_excess(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	begin(POOL("idle_connections = 1;"));
+	two_idle(fd, 1000);
+	back_stop(&engine);
+	wheel_advance(&loop.turn.wheel, loop.turn.now_ms);
+	end();
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* The half second of grace is no longer life: a backend's own keep-alive may be shorter. */
+static void
+test_excess_keeps_idle_timeout(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	begin(POOL("idle_connections = 1; idle_timeout = \"100ms\";"));
+	two_idle(fd, 200);
+	wheel_advance(&loop.turn.wheel, loop.turn.now_ms);
+	(void)turn_end(&loop.turn);
+	assert_int_equal(connections(), 0);
+	end();
+	close(fd[0]);
+	close(fd[1]);
+}
+
 static void
 test_idle_timeout(void **state)
 {
@@ -592,6 +641,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_hottest_first),
 	    cmocka_unit_test(test_idle_connections_are_bounded),
+	    cmocka_unit_test(test_stop_with_excess),
+	    cmocka_unit_test(test_excess_keeps_idle_timeout),
 	    cmocka_unit_test(test_idle_timeout),
 	    cmocka_unit_test(test_max_connections),
 	    cmocka_unit_test(test_addresses_in_turn),
