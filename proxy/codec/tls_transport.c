@@ -147,6 +147,14 @@ overflow_flush(struct tls_transport *s)
 	return true;
 }
 
+/* Session tickets of TLS 1.3 are awaited by nobody: they leave with the first answer, or when the kernel's patience (0.2 s) ends. */
+static bool
+may_wait(const struct tls_transport *s)
+{
+	return s->more_follows ||
+	       (s->client == NULL && SSL_get_state(s->ssl) == TLS_ST_SW_SESSION_TICKET);
+}
+
 /* Takes everything, or fails. */
 static int
 bio_write(BIO *bio, const char *from, int n)
@@ -159,7 +167,7 @@ bio_write(BIO *bio, const char *from, int n)
 	if (n <= 0 || flooded(s))
 		return -1;
 	if (s->overflow == NULL)
-		put = wire_write(&s->wire, &iov, 1, s->more_follows);
+		put = wire_write(&s->wire, &iov, 1, may_wait(s));
 	if (put == IO_AGAIN)
 		put = 0;
 	if (put < 0 || (put < n && !overflow_add(s, from + put, (size_t)(n - put))))
