@@ -167,10 +167,7 @@ class Runner:
         total = round(rps * (warm + seconds + OPEN_TAIL))
         argv, log = self._h2load_argv(case)
         argv += ["-n", str(total), "-r", "1", f"--rate-period={OPEN_STAGGER_MS}ms", f"--rps={rps / case.clients:.3f}"]
-        text, code = self._run(argv + self._urls(case, port), seconds + warm + 30, meter, (warm, warm + seconds))
-        r = parse_h2load(text, seconds)
-        if code:
-            r.blame(f"h2load ended with {code}: {last_line(text)}")
+        r, _ = self._h2load_run(argv, case, port, seconds, warm, meter, (warm, warm + seconds))
         if meter.last is None:
             r.blame("it ended before its time")
         if not r.why:
@@ -184,20 +181,25 @@ class Runner:
             os.unlink(log)
         argv = ["h2load", "-c", str(case.clients), "-m", str(case.streams), "--tls13-ciphers=TLS_AES_128_GCM_SHA256",
                 "--groups=X25519", f"--log-file={log}"]
-        return argv + (["--h1"] if case.http == "h1" else []), log
-
-    def _h2load_once(self, case, port, seconds, warm, meter):
-        argv, log = self._h2load_argv(case)
-        argv += ["-D", str(seconds), f"--warm-up-time={round(1000 * warm)}ms"]
+        argv += ["--h1"] if case.http == "h1" else []
         if case.upload:
             argv += ["-d", self._body(case)]
         if case.back == "grpc":
             argv += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-        argv += self._urls(case, port)
-        text, code = self._run(argv, seconds + warm + 30, meter)
+        return argv, log
+
+    def _h2load_run(self, argv, case, port, seconds, warm, meter, after=None):
+        """Its Result, without times, and what it printed."""
+        text, code = self._run(argv + self._urls(case, port), seconds + warm + 30, meter, after)
         r = parse_h2load(text, seconds)
         if code:
             r.blame(f"h2load ended with {code}: {last_line(text)}")
+        return r, text
+
+    def _h2load_once(self, case, port, seconds, warm, meter):
+        argv, log = self._h2load_argv(case)
+        argv += ["-D", str(seconds), f"--warm-up-time={round(1000 * warm)}ms"]
+        r, text = self._h2load_run(argv, case, port, seconds, warm, meter)
         if not r.why:
             with open(log) as f:
                 r.latency, _ = parse_h2load_log(f)

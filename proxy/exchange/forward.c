@@ -99,15 +99,28 @@ cookie_find(const struct fields *fields, const char *name)
 }
 
 static struct text
-joined(struct arena *a, struct text before, const char *separator, struct text value)
+concatenated(struct arena *a, const struct text *parts, size_t n_parts)
 {
-	size_t gap = before.n == 0 ? 0 : strlen(separator);
-	char *p = arena_alloc(a, before.n + gap + value.n + 1);
+	size_t n = 0;
+	char *p, *at;
 
-	memcpy(p, before.p, before.n);
-	memcpy(p + before.n, separator, gap);
-	memcpy(p + before.n + gap, value.p, value.n);
-	return (struct text){p, before.n + gap + value.n};
+	for (size_t i = 0; i < n_parts; i++)
+		n += parts[i].n;
+	p = at = arena_alloc(a, n + 1);
+	for (size_t i = 0; i < n_parts; i++) {
+		memcpy(at, parts[i].p, parts[i].n);
+		at += parts[i].n;
+	}
+	return (struct text){p, n};
+}
+
+/* One more element of a list value. */
+static struct text
+joined(struct arena *a, struct text before, struct text value)
+{
+	const struct text parts[] = {before, before.n == 0 ? TEXT("") : TEXT(", "), value};
+
+	return concatenated(a, parts, sizeof(parts) / sizeof(parts[0]));
 }
 
 /* All fields of this id as one list value (RFC 9110 5.3).  Copied once: a hundred Via must not cost a hundred copies. */
@@ -155,18 +168,8 @@ forwarded_element(struct arena *a, const struct exchange *x)
 	    named ? TEXT("\"") : TEXT(""),
 	    x->fc->tls ? TEXT(";proto=https") : TEXT(";proto=http"),
 	};
-	struct text element = {NULL, 0};
-	size_t n_parts = sizeof(parts) / sizeof(parts[0]);
-	char *p;
 
-	for (size_t i = 0; i < n_parts; i++)
-		element.n += parts[i].n;
-	element.p = p = arena_alloc(a, element.n);
-	for (size_t i = 0; i < n_parts; i++) {
-		memcpy(p, parts[i].p, parts[i].n);
-		p += parts[i].n;
-	}
-	return element;
+	return concatenated(a, parts, sizeof(parts) / sizeof(parts[0]));
 }
 
 static void
@@ -215,7 +218,7 @@ forward_via(struct exchange *x, const struct head *from, struct head *to, struct
 			       : "1.1",
 	    name);
 	add(to, a, F_VIA,
-	    joined(a, collected(a, &from->fields, F_VIA), ", ",
+	    joined(a, collected(a, &from->fields, F_VIA),
 		(struct text){arena_copy(a, text, (size_t)n), (size_t)n}));
 }
 
@@ -237,8 +240,7 @@ forward_request(struct exchange *x)
 			fields_add(&to->fields, a, f->id, f->name, f->value);
 	}
 	add(to, a, F_X_FORWARDED_FOR,
-	    believe ? joined(a, collected(a, &from->fields, F_X_FORWARDED_FOR), ", ", client)
-		    : client);
+	    believe ? joined(a, collected(a, &from->fields, F_X_FORWARDED_FOR), client) : client);
 	f = believe ? fields_find(&from->fields, F_X_FORWARDED_PROTO) : NULL;
 	add(to, a, F_X_FORWARDED_PROTO,
 	    f != NULL    ? f->value
@@ -251,7 +253,7 @@ forward_request(struct exchange *x)
 		add(to, a, F_FORWARDED,
 		    joined(a,
 			believe ? collected(a, &from->fields, F_FORWARDED) : (struct text){"", 0},
-			", ", forwarded_element(a, x)));
+			forwarded_element(a, x)));
 	add(to, a, F_X_REQUEST_ID, (struct text){x->id, x->id_length});
 	forward_via(x, from, to, a);
 }
